@@ -15,18 +15,18 @@ __all__ = (
     "Key",
     "Missing",
     "Packed",
+    "Path",
+    "References",
     "SpelledKey",
     "Stored",
-    "change",
-    "equal",
+    "first_key",
     "opened",
-    "stored",
 )
 
 Key: TypeAlias = bytes
 """The canonical bytes of a key: two keys are equal exactly when their bytes are."""
 
-Packed: TypeAlias = "None | bool | int | float | str | bytes | list[Any]"
+Packed: TypeAlias = "bool | int | float | str | bytes | list[Any] | None"
 """A value on the wire: a scalar as itself, else `bin`, or `[bin, [object ids]]` with references."""
 
 
@@ -66,6 +66,26 @@ ABSENT: Final = Absent()
 """In a body: the caller gave a default, which stays with the caller. Returned: use it."""
 
 
+class Path(tuple[Any, ...]):
+    """A path as the server holds it: its steps opened, its first step also as a key."""
+
+    key: Key
+
+
+def first_key(path: tuple[Any, ...]) -> Any:
+    """Return the first step of a path in the form in which a dict holds its keys."""
+    return path.key if isinstance(path, Path) else path[0]
+
+
+class References:
+    """The objects that a stored value refers to; whoever keeps this keeps them alive."""
+
+    __slots__ = ("__weakref__", "ids")
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+
+
 class Codec(Protocol):
     """How stored bytes become Python objects and back; handed to `Stored` by floor 2."""
 
@@ -80,14 +100,16 @@ class Stored:
     While operations change it in place it stays open; the next reader gets it packed again.
     """
 
-    __slots__ = ("_data", "_tree", "references")
+    __slots__ = ("_data", "_references", "_tree")
 
     codec: ClassVar[Codec]
+    refer: ClassVar[Callable[[list[int]], References]] = References
+    """Makes the references of a value count; a store has its own."""
 
-    def __init__(self, data: bytes, references: list[int] | None = None) -> None:
+    def __init__(self, data: bytes, references: References | None = None) -> None:
         self._data: bytes | None = data
         self._tree: Any = None
-        self.references = references
+        self._references = references
 
     def open(self) -> Any:
         """Return the value, for reading only."""
@@ -100,48 +122,39 @@ class Stored:
             self._data = None
         return self._tree
 
+    def adopt(self, part: object) -> Any:
+        """Return `part` opened, to be put inside this value, and keep what it refers to."""
+        if not isinstance(part, Stored):
+            return part
+        added = part._references
+        if added is not None:
+            old = self._references
+            self._references = self.refer([*(old.ids if old else ()), *added.ids])
+        return part.open()
+
     def packed(self) -> Packed:
         """Return the value as it travels."""
         if self._data is None:
-            packed = self.codec.pack(self._tree, self.references)
+            packed = self.codec.pack(self._tree, None)
             if type(packed) is list:
                 self._data = cast("bytes", packed[0])
+                self._references = self.refer(packed[1])
             elif type(packed) is bytes:
                 self._data = packed
+                self._references = None
             else:
                 return packed
             self._tree = None
-        return self._data if self.references is None else [self._data, self.references]
+        references = self._references
+        return self._data if references is None else [self._data, references.ids]
 
     def __eq__(self, other: object) -> bool:
-        left: Packed = self.packed()
-        right = other.packed() if isinstance(other, Stored) else cast("Packed", other)
-        return self.codec.equal(left, right)
+        right = other.packed() if isinstance(other, Stored) else self.codec.pack(other, None)
+        return self.codec.equal(self.packed(), right)
 
     __hash__ = None  # type: ignore[assignment]
 
 
 def opened(value: Any) -> Any:
     """Return the Python value of a stored one, for reading only."""
-    return value.open() if type(value) is Stored or isinstance(value, Stored) else value
-
-
-def equal(left: object, right: object) -> bool:
-    """Tell whether two values are equal as Python compares them.
-
-    Raises NeedsNeutralValue when that takes opening what only clients can open.
-    """
-    return bool(left == right)
-
-
-def stored(value: Any, like: Any) -> Any:
-    """Return `value`, computed from `like`, in the form in which `like` is held."""
-    raise NotImplementedError
-
-
-def change(value: Any) -> Any:
-    """Return the Python value of a stored one, to be changed in place."""
-    return value.change() if isinstance(value, Stored) else value
-
-
-Opener: TypeAlias = Callable[[bytes], Any]
+    return value.open() if isinstance(value, Stored) else value

@@ -1,0 +1,316 @@
+"""The shared dict: its operations, its two proxies and its factories."""
+
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic
+
+from aiomanager.errors import VersionConflict
+from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.operation import K, V, composite, reads, writes
+from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.stored import MISSING, Missing, first_key
+
+if TYPE_CHECKING:
+    from typing import Never
+
+    from typing_extensions import TypeVar
+
+    D = TypeVar("D", default=None)
+    N = TypeVar("N", default=Never)
+else:
+    from typing import TypeVar
+
+    D = TypeVar("D")
+    N = TypeVar("N")
+
+__all__ = ("Dict", "DictProxy", "SyncDictProxy")
+
+
+class Dict(Nested, Generic[K, V], name="dict"):
+    """A mapping of keys to values, in the order in which the keys were first set."""
+
+    def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V) -> None:
+        self._items: dict[K, V] = dict(items)
+        self._items.update(more)  # type: ignore[arg-type]  # pyright: ignore
+
+    def _place(self, path: tuple[Any, ...], *, change: bool) -> Place:
+        check_path(path)
+        key = first_key(path)
+        if len(path) == 1:
+            return Place(self._items, key, None, path)
+        if key not in self._items:
+            raise KeyError(f"path {tuple(path)!r}, step 1 ({path[0]!r}): there is no such key")
+        return walk_into(self._items[key], path, 1, change=change)
+
+    @reads
+    def get(self, key: K, default: D = None) -> V | D:  # type: ignore[assignment]
+        """Return the value of `key`, or `default` if it is not there."""
+        return self._items.get(key, default)
+
+    @reads
+    def get_item(self, key: K) -> V:
+        """Return the value of `key`.
+
+        Raises:
+            KeyError: the key is not there.
+        """
+        return self._items[key]
+
+    @writes
+    def set(self, key: K, value: V) -> None:
+        """Store `value` under `key`."""
+        self._items[key] = value
+
+    @writes
+    def delete(self, key: K) -> None:
+        """Remove `key`.
+
+        Raises:
+            KeyError: the key is not there.
+        """
+        del self._items[key]
+
+    @reads
+    def contains(self, key: K) -> bool:
+        """Tell whether `key` is there."""
+        return key in self._items
+
+    @reads
+    def length(self) -> int:
+        """Return the number of keys."""
+        return len(self._items)
+
+    @reads
+    def keys(self) -> list[K]:
+        """Return all keys, in order."""
+        return list(self._items)
+
+    @reads
+    def values(self) -> list[V]:
+        """Return all values, in the order of the keys."""
+        return list(self._items.values())
+
+    @reads
+    def items(self) -> list[tuple[K, V]]:
+        """Return all pairs of key and value, in order."""
+        return list(self._items.items())
+
+    @reads
+    def copy(self) -> dict[K, V]:
+        """Return a plain dict with the same items."""
+        return dict(self._items)
+
+    @writes
+    def pop(self, key: K, default: N = MISSING) -> V | N:  # type: ignore[assignment]  # pyright: ignore
+        """Remove `key` and return its value, or `default` if it is given and `key` not there.
+
+        Raises:
+            KeyError: the key is not there and no default was given.
+        """
+        if default is MISSING:
+            return self._items.pop(key)
+        return self._items.pop(key, default)
+
+    @writes
+    def popitem(self) -> tuple[K, V]:
+        """Remove the key that was set last and return it with its value.
+
+        Raises:
+            KeyError: the dict is empty.
+        """
+        return self._items.popitem()
+
+    @writes
+    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]  # pyright: ignore
+        """Return the value of `key`, which is set to `default` first if it is not there."""
+        return self._items.setdefault(key, default)
+
+    @writes
+    def update(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V) -> None:
+        """Set many keys at once, from a mapping or pairs, and from named arguments."""
+        self._items.update(items)
+        self._items.update(more)  # type: ignore[arg-type]  # pyright: ignore
+
+    @writes
+    def clear(self) -> None:
+        """Remove all keys."""
+        self._items.clear()
+
+    @reads
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return those of `keys` that are there, with their values."""
+        items = self._items
+        return {key: items[key] for key in keys if key in items}
+
+    @writes
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Remove those of `keys` that are there and return how many there were."""
+        items = self._items
+        before = len(items)
+        for key in keys:
+            items.pop(key, None)
+        return before - len(items)
+
+    @writes
+    def pop_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Remove those of `keys` that are there and return them with their values."""
+        items = self._items
+        return {key: items.pop(key) for key in keys if key in items}
+
+    @writes
+    def increment(self, key: K, amount: int | float = 1) -> V:
+        """Add `amount` to the number under `key` and return the sum; a missing key counts as 0.
+
+        Raises:
+            TypeError: the value is not a number.
+        """
+        items: dict[Any, Any] = self._items
+        total = items[key] = add(items[key], amount, "increment") if key in items else amount
+        return total  # type: ignore[no-any-return]
+
+    @writes
+    def compare_and_set(self, key: K, expected: V | Missing, value: V | Missing) -> bool:
+        """Set `key` to `value` if its value equals `expected`; tell whether it was set.
+
+        MISSING as `expected` means that the key is not there; as `value` it removes the key.
+        """
+        items = self._items
+        if key in items:
+            if isinstance(expected, Missing) or expected != items[key]:
+                return False
+        elif not isinstance(expected, Missing):
+            return False
+        if not isinstance(value, Missing):
+            items[key] = value
+        else:
+            items.pop(key, None)
+        return True
+
+    @compare_and_set.fallback
+    def _compare_and_set(self, key: K, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        while True:
+            version, found = yield self.get_versioned(key)
+            if not found or found[0] != expected:
+                return False
+            try:
+                yield self.set_versioned(key, value, version)
+            except VersionConflict:
+                continue
+            return True
+
+    @reads
+    def get_versioned(self, key: K) -> tuple[int, list[V]]:
+        """Return the dict's version, and the value of `key` in a list, empty if not there."""
+        return self.version, [self._items[key]] if key in self._items else []
+
+    @writes
+    def set_versioned(self, key: K, value: V | Missing, version: int) -> None:
+        """Set `key`, or remove it for MISSING, if the dict still has this version.
+
+        Raises:
+            VersionConflict: the dict has changed since.
+        """
+        if version != self.version:
+            raise VersionConflict(f"the dict is at version {self.version}, not {version}")
+        if isinstance(value, Missing):
+            self._items.pop(key, None)
+        else:
+            self._items[key] = value
+
+    @composite
+    def update_item(self, key: K, change: Any, default: Any = None) -> Generator[Any, Any, V]:
+        """Set `key` to `change(its value)` and return that; `default` stands for a missing one.
+
+        `change` is called in the client, again whenever another client was faster.
+        """
+        while True:
+            version, found = yield self.get_versioned(key)
+            value = change(found[0] if found else default)
+            try:
+                yield self.set_versioned(key, value, version)
+            except VersionConflict:
+                continue
+            return value  # type: ignore[no-any-return]
+
+
+class DictProxy(AsyncProxy, Dict[K, V]):
+    """A shared dict for async code."""
+
+    async def __aiter__(self) -> AsyncIterator[K]:
+        """Iterate over the keys that are there when the iteration starts."""
+        for key in await self.keys():
+            yield key
+
+
+class SyncDictProxy(SyncProxy, Dict[K, V]):
+    """A shared dict for blocking code, with the spelling of a plain one."""
+
+    def __getitem__(self, key: K) -> V:
+        return self.get_item(key)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: K) -> None:
+        self.delete(key)
+
+    def __contains__(self, key: K) -> bool:
+        return self.contains(key)
+
+    def __len__(self) -> int:
+        return self.length()
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.keys())
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self.keys())
+
+    def __or__(self, other: Mapping[K, V]) -> dict[K, V]:
+        return self.copy() | dict(other)
+
+    def __ror__(self, other: Mapping[K, V]) -> dict[K, V]:
+        return dict(other) | self.copy()
+
+    def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> "SyncDictProxy[K, V]":
+        self.update(other)
+        return self
+
+
+class DictFactory(AsyncFactory):
+    """Makes anonymous dicts for async code."""
+
+    def dict(
+        self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
+    ) -> Coroutine[Any, Any, DictProxy[K, V]]:
+        """Make a shared dict."""
+        return self._make(DictProxy, None, (items,), more)
+
+
+class NamedDictFactory(AsyncFactory):
+    """Finds or makes named dicts for async code."""
+
+    def dict(
+        self, name: str, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
+    ) -> Coroutine[Any, Any, DictProxy[K, V]]:
+        """Find or make the shared dict of this name; the items count for its maker only."""
+        return self._make(DictProxy, name, (items,), more)
+
+
+class SyncDictFactory(SyncFactory):
+    """Makes anonymous dicts for blocking code."""
+
+    def dict(
+        self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
+    ) -> SyncDictProxy[K, V]:
+        """Make a shared dict."""
+        return self._make(SyncDictProxy, None, (items,), more)  # type: ignore[no-any-return]
+
+
+class SyncNamedDictFactory(SyncFactory):
+    """Finds or makes named dicts for blocking code."""
+
+    def dict(
+        self, name: str, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
+    ) -> SyncDictProxy[K, V]:
+        """Find or make the shared dict of this name; the items count for its maker only."""
+        return self._make(SyncDictProxy, name, (items,), more)  # type: ignore[no-any-return]

@@ -1,0 +1,407 @@
+"""The shared list: its operations, its two proxies and its factories."""
+
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
+from typing import Any, Generic, overload
+
+from aiomanager.errors import VersionConflict
+from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.operation import V, composite, reads, writes
+from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.stored import opened
+
+__all__ = ("List", "ListProxy", "SyncListProxy")
+
+
+class List(Nested, Generic[V], name="list"):
+    """A sequence of values; positions count from 0, negative ones from the end."""
+
+    def __init__(self, items: Iterable[V] = (), /) -> None:
+        self._items: list[V] = list(items)
+
+    def _place(self, path: tuple[Any, ...], *, change: bool) -> Place:
+        check_path(path)
+        index = path[0]
+        if type(index) is not int:
+            raise TypeError(
+                f"path {tuple(path)!r}, step 1 ({index!r}): a list position must be an int, "
+                f"not {type(index).__name__}"
+            )
+        if len(path) == 1:
+            return Place(self._items, index, None, path)
+        if not -len(self._items) <= index < len(self._items):
+            raise IndexError(
+                f"path {tuple(path)!r}, step 1 ({index}): the list has {len(self._items)} items"
+            )
+        return walk_into(self._items[index], path, 1, change=change)
+
+    @reads
+    def get_item(self, index: int) -> V:
+        """Return the value at `index`.
+
+        Raises:
+            IndexError: the list is shorter.
+        """
+        return self._items[index]
+
+    @reads
+    def get_slice(
+        self, start: int | None = None, stop: int | None = None, step: int | None = None
+    ) -> list[V]:
+        """Return a plain list of the values in a slice.
+
+        Raises:
+            ValueError: `step` is 0.
+        """
+        return self._items[start:stop:step]
+
+    @writes
+    def set(self, index: int, value: V) -> None:
+        """Replace the value at `index`.
+
+        Raises:
+            IndexError: the list is shorter.
+        """
+        self._items[index] = value
+
+    @writes
+    def set_slice(
+        self, items: Iterable[V], start: int | None = None, stop: int | None = None,
+        step: int | None = None,
+    ) -> None:  # fmt: skip
+        """Replace the values in a slice by `items`.
+
+        Raises:
+            ValueError: `step` is not 1 and the sizes differ.
+        """
+        self._items[start:stop:step] = items
+
+    @writes
+    def delete(self, index: int) -> None:
+        """Remove the value at `index`.
+
+        Raises:
+            IndexError: the list is shorter.
+        """
+        del self._items[index]
+
+    @writes
+    def delete_slice(
+        self, start: int | None = None, stop: int | None = None, step: int | None = None
+    ) -> None:
+        """Remove the values in a slice."""
+        del self._items[start:stop:step]
+
+    @writes
+    def append(self, value: V) -> None:
+        """Add `value` at the end."""
+        self._items.append(value)
+
+    @writes
+    def extend(self, items: Iterable[V]) -> None:
+        """Add all `items` at the end, in one step."""
+        self._items.extend(items)
+
+    @writes
+    def insert(self, index: int, value: V) -> None:
+        """Insert `value` before `index`."""
+        self._items.insert(index, value)
+
+    @writes
+    def pop(self, index: int = -1) -> V:
+        """Remove the value at `index`, the last one by default, and return it.
+
+        Raises:
+            IndexError: the list is shorter, or empty.
+        """
+        return self._items.pop(index)
+
+    @reads
+    def length(self) -> int:
+        """Return the number of values."""
+        return len(self._items)
+
+    @reads
+    def copy(self) -> list[V]:
+        """Return a plain list with the same values."""
+        return list(self._items)
+
+    @writes
+    def clear(self) -> None:
+        """Remove all values."""
+        self._items.clear()
+
+    @writes
+    def reverse(self) -> None:
+        """Reverse the order of the values in place."""
+        self._items.reverse()
+
+    @writes
+    def multiply(self, count: int) -> None:
+        """Repeat the values `count` times in place, as `*=` does."""
+        self._items *= count
+
+    @reads
+    def contains(self, value: V) -> bool:
+        """Tell whether a value of the list equals `value`."""
+        return any(value == item for item in self._items)
+
+    @reads
+    def index(self, value: V, start: int = 0, stop: int | None = None) -> int:
+        """Return the first position of `value` in a slice.
+
+        Raises:
+            ValueError: no value there equals it.
+        """
+        for position in range(*slice(start, stop).indices(len(self._items))):
+            if value == self._items[position]:
+                return position
+        raise ValueError("the value is not in the list")
+
+    @reads
+    def count(self, value: V) -> int:
+        """Return how many values equal `value`."""
+        return sum(value == item for item in self._items)
+
+    @writes
+    def remove(self, value: V) -> None:
+        """Remove the first value that equals `value`.
+
+        Raises:
+            ValueError: no value equals it.
+        """
+        for position, item in enumerate(self._items):
+            if value == item:
+                del self._items[position]
+                return
+        raise ValueError("the value is not in the list")
+
+    @contains.fallback
+    def _contains(self, value: Any) -> Generator[Any, Any, bool]:
+        return value in (yield self.copy())
+
+    @index.fallback
+    def _index(
+        self, value: Any, start: int = 0, stop: int | None = None
+    ) -> Generator[Any, Any, int]:
+        items = yield self.copy()
+        return items.index(value, *slice(start, stop).indices(len(items))[:2])  # type: ignore[no-any-return]
+
+    @count.fallback
+    def _count(self, value: Any) -> Generator[Any, Any, int]:
+        return (yield self.copy()).count(value)  # type: ignore[no-any-return]
+
+    @remove.fallback
+    def _remove(self, value: Any) -> Generator[Any, Any, None]:
+        while True:
+            version, items = yield self.copy_versioned()
+            position = items.index(value)
+            try:
+                return (yield self.delete_versioned(position, version))
+            except VersionConflict:
+                continue
+
+    @writes
+    def sort_values(self, reverse: bool = False) -> None:
+        """Sort the values in place, by their natural order; equal ones keep theirs.
+
+        Raises:
+            TypeError: two values have no order.
+        """
+        self._items.sort(key=opened, reverse=reverse)
+
+    @composite
+    def sort(self, *, key: Any = None, reverse: bool = False) -> Generator[Any, Any, None]:
+        """Sort the values in place; a `key` function is called in the client.
+
+        Raises:
+            TypeError: two values have no order.
+        """
+        if key is None:
+            try:
+                return (yield self.sort_values(reverse))
+            except TypeError:
+                pass  # values that only the client can open may still have an order there
+        while True:
+            version, items = yield self.copy_versioned()
+            items.sort(key=key, reverse=reverse)
+            try:
+                return (yield self.replace_versioned(items, version))
+            except VersionConflict:
+                continue
+
+    @writes
+    def increment(self, index: int, amount: int | float = 1) -> V:
+        """Add `amount` to the number at `index` and return the sum.
+
+        Raises:
+            IndexError: the list is shorter.
+            TypeError: the value is not a number.
+        """
+        items: list[Any] = self._items
+        total = items[index] = add(items[index], amount, "increment")
+        return total  # type: ignore[no-any-return]
+
+    @writes
+    def compare_and_set(self, index: int, expected: V, value: V) -> bool:
+        """Replace the value at `index` if it equals `expected`; tell whether it was replaced.
+
+        Raises:
+            IndexError: the list is shorter.
+        """
+        if expected != self._items[index]:
+            return False
+        self._items[index] = value
+        return True
+
+    @compare_and_set.fallback
+    def _compare_and_set(self, index: int, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        while True:
+            version, items = yield self.copy_versioned()
+            if items[index] != expected:
+                return False
+            items[index] = value
+            try:
+                yield self.replace_versioned(items, version)
+            except VersionConflict:
+                continue
+            return True
+
+    @reads
+    def copy_versioned(self) -> tuple[int, list[V]]:
+        """Return the list's version and its values."""
+        return self.version, list(self._items)
+
+    @writes
+    def replace_versioned(self, items: Iterable[V], version: int) -> None:
+        """Replace all values if the list still has this version.
+
+        Raises:
+            VersionConflict: the list has changed since.
+        """
+        self._check_version(version)
+        self._items[:] = items
+
+    @writes
+    def delete_versioned(self, index: int, version: int) -> None:
+        """Remove the value at `index` if the list still has this version.
+
+        Raises:
+            VersionConflict: the list has changed since.
+            IndexError: the list is shorter.
+        """
+        self._check_version(version)
+        del self._items[index]
+
+    def _check_version(self, version: int) -> None:
+        if version != self.version:
+            raise VersionConflict(f"the list is at version {self.version}, not {version}")
+
+
+class ListProxy(AsyncProxy, List[V]):
+    """A shared list for async code."""
+
+    async def __aiter__(self) -> AsyncIterator[V]:
+        """Iterate over the values by position, so that it sees what changes meanwhile."""
+        position = 0
+        while True:
+            part = await self.get_slice(position, position + 1)
+            if not part:
+                return
+            yield part[0]
+            position += 1
+
+
+class SyncListProxy(SyncProxy, List[V]):
+    """A shared list for blocking code, with the spelling of a plain one."""
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[V]: ...
+    def __getitem__(self, index: int | slice) -> V | list[V]:
+        if isinstance(index, slice):
+            return self.get_slice(index.start, index.stop, index.step)
+        return self.get_item(index)
+
+    @overload
+    def __setitem__(self, index: int, value: V) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[V]) -> None: ...
+    def __setitem__(self, index: int | slice, value: Any) -> None:
+        if isinstance(index, slice):
+            self.set_slice(value, index.start, index.stop, index.step)
+        else:
+            self.set(index, value)
+
+    def __delitem__(self, index: int | slice) -> None:
+        if isinstance(index, slice):
+            self.delete_slice(index.start, index.stop, index.step)
+        else:
+            self.delete(index)
+
+    def __contains__(self, value: V) -> bool:
+        return self.contains(value)
+
+    def __len__(self) -> int:
+        return self.length()
+
+    def __iter__(self) -> Iterator[V]:
+        position = 0
+        while True:
+            try:
+                value = self.get_item(position)
+            except IndexError:
+                return
+            yield value
+            position += 1
+
+    def __reversed__(self) -> Iterator[V]:
+        return reversed(self.copy())
+
+    def __add__(self, other: list[V]) -> list[V]:
+        return self.copy() + list(other)
+
+    def __mul__(self, count: int) -> list[V]:
+        return self.copy() * count
+
+    __rmul__ = __mul__
+
+    def __iadd__(self, items: Iterable[V]) -> "SyncListProxy[V]":
+        self.extend(items)
+        return self
+
+    def __imul__(self, count: int) -> "SyncListProxy[V]":
+        self.multiply(count)
+        return self
+
+
+class ListFactory(AsyncFactory):
+    """Makes anonymous lists for async code."""
+
+    def list(self, items: Iterable[V] = (), /) -> Coroutine[Any, Any, ListProxy[V]]:
+        """Make a shared list."""
+        return self._make(ListProxy, None, (items,), {})
+
+
+class NamedListFactory(AsyncFactory):
+    """Finds or makes named lists for async code."""
+
+    def list(self, name: str, items: Iterable[V] = (), /) -> Coroutine[Any, Any, ListProxy[V]]:
+        """Find or make the shared list of this name; the items count for its maker only."""
+        return self._make(ListProxy, name, (items,), {})
+
+
+class SyncListFactory(SyncFactory):
+    """Makes anonymous lists for blocking code."""
+
+    def list(self, items: Iterable[V] = (), /) -> SyncListProxy[V]:
+        """Make a shared list."""
+        return self._make(SyncListProxy, None, (items,), {})  # type: ignore[no-any-return]
+
+
+class SyncNamedListFactory(SyncFactory):
+    """Finds or makes named lists for blocking code."""
+
+    def list(self, name: str, items: Iterable[V] = (), /) -> SyncListProxy[V]:
+        """Find or make the shared list of this name; the items count for its maker only."""
+        return self._make(SyncListProxy, name, (items,), {})  # type: ignore[no-any-return]

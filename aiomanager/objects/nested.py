@@ -1,0 +1,260 @@
+"""Operations that reach inside a value along a path, shared by dict, list and Value.
+
+A path is a tuple of steps: keys of dicts and positions in lists, never an attribute. Each
+operation walks and changes in one step on the server, so nobody has to read, change and write
+back. A failed step changes nothing and is named in the error.
+"""
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from aiomanager.errors import TooLarge
+from aiomanager.operation import Opaque, SharedObject, Step, reads, writes
+from aiomanager.stored import MISSING, Missing, Stored, opened
+
+if TYPE_CHECKING:
+    from typing import Never
+
+    from typing_extensions import TypeVar
+
+    D = TypeVar("D", default=Never)
+else:
+    from typing import TypeVar
+
+    D = TypeVar("D")
+
+__all__ = ("MAX_STEPS", "Nested", "Place", "add", "check_path", "walk", "walk_into")
+
+MAX_STEPS = 64
+
+
+class Place:
+    """Where a path leads: a container, the last step, and the stored value around both."""
+
+    __slots__ = ("container", "path", "root", "step")
+
+    def __init__(self, container: Any, step: Any, root: Stored | None, path: tuple[Any, ...]):
+        self.container = container
+        self.step = step
+        self.root = root
+        """The stored value that the container lies in; None: the shared object itself."""
+        self.path = path
+
+    def get(self) -> Any:
+        try:
+            return self.container[self.step]
+        except (KeyError, IndexError):
+            _missing(self.path, len(self.path) - 1, self.container)
+
+    def there(self) -> bool:
+        if isinstance(self.container, dict):
+            return self.step in self.container
+        return -len(self.container) <= self.step < len(self.container)
+
+    def put(self, value: Any) -> None:
+        if self.root is not None:
+            value = self.root.adopt(value)
+        try:
+            self.container[self.step] = value
+        except IndexError:
+            _missing(self.path, len(self.path) - 1, self.container)
+
+    def delete(self) -> None:
+        try:
+            del self.container[self.step]
+        except (KeyError, IndexError):
+            _missing(self.path, len(self.path) - 1, self.container)
+
+
+def _missing(path: tuple[Any, ...], position: int, container: Any) -> NoReturn:
+    where = f"path {tuple(path)!r}, step {position + 1} ({path[position]!r})"
+    if isinstance(container, dict):
+        raise KeyError(f"{where}: there is no such key")
+    raise IndexError(f"{where}: the list has {len(container)} items")
+
+
+def _check(container: Any, path: tuple[Any, ...], position: int) -> None:
+    """Raise TypeError unless `container` can be reached into by the step at `position`."""
+    step = path[position]
+    where = f"path {tuple(path)!r}, step {position + 1} ({step!r})"
+    if type(container) is list:
+        if type(step) is not int:
+            raise TypeError(f"{where}: a list position must be an int, not {type(step).__name__}")
+    elif type(container) is not dict:
+        raise TypeError(
+            f"{where}: reaches into a value of type {type(container).__name__}; "
+            "a path leads through dicts and lists only"
+        )
+
+
+def walk(container: Any, path: tuple[Any, ...], start: int, root: Stored | None) -> Place:
+    """Follow `path` from its step number `start` on and return where it ends."""
+    last = len(path) - 1
+    for position in range(start, last):
+        _check(container, path, position)
+        try:
+            container = container[path[position]]
+        except (KeyError, IndexError):
+            _missing(path, position, container)
+    _check(container, path, last)
+    return Place(container, path[last], root, path)
+
+
+def walk_into(value: Any, path: tuple[Any, ...], start: int, *, change: bool) -> Place:
+    """Open a held value and follow the rest of a path inside it."""
+    if isinstance(value, Stored):
+        return walk(value.change() if change else value.open(), path, start, value)
+    return walk(value, path, start, None)
+
+
+def add(current: Any, amount: float, where: str) -> Any:
+    """Return the sum; raise TypeError when `current` is not a number."""
+    value = opened(current)
+    if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)) or value is None:
+        raise TypeError(f"{where}: cannot add to a value of type {type(value).__name__}")
+    return value + amount
+
+
+def check_path(path: tuple[Any, ...]) -> None:
+    """Raise ValueError or TooLarge for a path that leads nowhere or too deep."""
+    if not path:
+        raise ValueError("the path is empty: give at least one step, such as ('row', 7)")
+    if len(path) > MAX_STEPS:
+        raise TooLarge(f"the path has {len(path)} steps; at most {MAX_STEPS} are allowed")
+
+
+class Nested(SharedObject):
+    """The operations along a path, for every type that holds values."""
+
+    def _place(self, path: tuple[Any, ...], *, change: bool) -> Place:
+        """Return where `path` leads in this object."""
+        raise NotImplementedError
+
+    @reads
+    def get_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]  # pyright: ignore
+        """Return the value at `path`, or `default`, when given, if a step is missing.
+
+        Raises:
+            KeyError, IndexError: a step is not there; the message names it.
+            TypeError: a step reaches into something that is no dict or list.
+        """
+        try:
+            return self._place(path, change=False).get()
+        except (KeyError, IndexError):
+            if default is MISSING:
+                raise
+            return default
+
+    @reads
+    def contains_nested(self, path: tuple[Step, ...]) -> bool:
+        """Tell whether `path` leads to a value."""
+        try:
+            return self._place(path, change=False).there()
+        except (KeyError, IndexError):
+            return False
+
+    @writes
+    def update_nested(self, path: tuple[Step, ...], value: Opaque) -> None:
+        """Set the value at `path`; all steps but the last must be there.
+
+        Raises:
+            KeyError, IndexError: a step on the way is not there; the message names it.
+            TypeError: a step reaches into something that is no dict or list.
+        """
+        self._place(path, change=True).put(value)
+
+    @writes
+    def setdefault_nested(self, path: tuple[Step, ...], value: Opaque) -> Opaque:
+        """Return the value at `path`, which is set to `value` first if the last step is missing.
+
+        Raises:
+            KeyError, IndexError, TypeError: as update_nested.
+        """
+        place = self._place(path, change=True)
+        if not place.there():
+            place.put(value)
+        return place.get()
+
+    @writes
+    def delete_nested(self, path: tuple[Step, ...]) -> None:
+        """Remove the key or list position at `path`.
+
+        Raises:
+            KeyError, IndexError, TypeError: as get_nested.
+        """
+        self._place(path, change=True).delete()
+
+    @writes
+    def pop_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]  # pyright: ignore
+        """Remove the key or list position at `path` and return its value, else `default`.
+
+        Raises:
+            KeyError, IndexError, TypeError: as get_nested.
+        """
+        try:
+            place = self._place(path, change=True)
+            value = place.get()
+        except (KeyError, IndexError):
+            if default is MISSING:
+                raise
+            return default
+        # Packed before it leaves its root, which holds what it refers to.
+        place.delete()
+        return value
+
+    @writes
+    def increment_nested(self, path: tuple[Step, ...], amount: int | float = 1) -> Opaque:
+        """Add `amount` to the number at `path` and return the sum; a missing key counts as 0.
+
+        Raises:
+            KeyError, IndexError, TypeError: as update_nested; TypeError also for no number.
+        """
+        place = self._place(path, change=True)
+        if isinstance(place.container, dict) and not place.there():
+            total: Any = amount
+        else:
+            total = add(place.get(), amount, f"path {tuple(path)!r}")
+        place.put(total)
+        return total
+
+    @writes
+    def append_nested(self, path: tuple[Step, ...], value: Opaque) -> int:
+        """Append `value` to the list at `path` and return the list's new length.
+
+        A missing last key becomes a new list.
+
+        Raises:
+            KeyError, IndexError, TypeError: as update_nested; TypeError also for no list.
+        """
+        place = self._place(path, change=True)
+        if isinstance(place.container, dict) and not place.there():
+            place.put([])
+        held = place.get()
+        target = held.change() if isinstance(held, Stored) else held
+        if type(target) is not list:
+            raise TypeError(f"path {tuple(path)!r}: is no list but a {type(target).__name__}")
+        root = held if isinstance(held, Stored) else place.root
+        target.append(value if root is None else root.adopt(value))
+        return len(target)
+
+    @writes
+    def compare_and_set_nested(
+        self, path: tuple[Step, ...], expected: Opaque | Missing, value: Opaque | Missing
+    ) -> bool:
+        """Set the value at `path` if it equals `expected`; tell whether it was set.
+
+        MISSING as `expected` means that the last step is not there; as `value` it deletes.
+
+        Raises:
+            KeyError, IndexError, TypeError: as update_nested.
+        """
+        place = self._place(path, change=True)
+        if not place.there():
+            if expected is not MISSING:
+                return False
+        elif expected is MISSING or expected != place.get():
+            return False
+        if value is not MISSING:
+            place.put(value)
+        elif place.there():
+            place.delete()
+        return True

@@ -1,0 +1,371 @@
+"""The shared Queue: its operations, its two proxies and its factories."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from functools import partial
+from typing import Any, Generic, NamedTuple, cast
+
+from aiomanager.errors import Empty, Full, ShutDown
+from aiomanager.operation import SharedObject, V, reads, waits, writes
+from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.waiter import Waiter, WaitQueue
+
+__all__ = ("Queue", "QueueProxy", "SyncQueueProxy")
+
+
+class _Item:
+    """One item; its position says where it goes back to when its delivery is undone."""
+
+    __slots__ = ("position", "redelivered", "value")
+
+    def __init__(self, position: int, value: Any) -> None:
+        self.position = position
+        self.value = value
+        self.redelivered = False
+
+
+class _Get(NamedTuple):
+    """What a parked getter wants: at most so many items, in this form."""
+
+    limit: int
+    form: Callable[[list[_Item]], Any]
+
+
+def _one(items: list[_Item]) -> Any:
+    return items[0].value
+
+
+def _delivery(items: list[_Item]) -> Any:
+    return items[0].value, items[0].redelivered
+
+
+def _many(items: list[_Item]) -> Any:
+    return [item.value for item in items]
+
+
+def _empty() -> Any:
+    raise Empty
+
+
+def _full() -> Any:
+    raise Full
+
+
+def _seconds(block: bool, timeout: float | None) -> float | None:
+    """Return how long to wait: None for ever, 0 not at all."""
+    if not block:
+        return 0.0
+    if timeout is not None and timeout < 0:
+        raise ValueError("'timeout' must be a non-negative number")
+    return timeout
+
+
+class Queue(SharedObject, Generic[V]):
+    """A first-in first-out queue; an item is its getter's once the getter has it.
+
+    A getter that is cancelled, times out or dies before that leaves the item at its old place.
+    Until a getter has confirmed its item, a full queue may hold more than `maxsize` for a moment.
+    """
+
+    def __init__(self, maxsize: int = 0) -> None:
+        self._maxsize = maxsize
+        self._items: deque[_Item] = deque()
+        self._next_position = 0
+        self._unfinished = 0
+        self._shut_down = False
+        self._getters = WaitQueue[Any](self._serve)
+        self._putters = WaitQueue[None](self._serve)
+        self._joining = WaitQueue[None](self._serve_joining)
+
+    # What moves items
+
+    def _room(self) -> bool:
+        return self._maxsize <= 0 or len(self._items) < self._maxsize
+
+    def _append(self, value: Any) -> None:
+        self._next_position += 1
+        self._items.append(_Item(self._next_position, value))
+        self._unfinished += 1
+
+    def _take(self, get: _Get) -> tuple[Any, Callable[[], None]]:
+        """Take items off and return the getter's result, and what puts them back."""
+        items = [self._items.popleft() for _ in range(min(get.limit, len(self._items)))]
+        result = get.form(items)
+        return result, partial(self._put_back, items)
+
+    def _put_back(self, items: list[_Item]) -> None:
+        for item in reversed(items):
+            item.redelivered = True
+            place = 0
+            for other in self._items:
+                if other.position > item.position:
+                    break
+                place += 1
+            self._items.insert(place, item)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Hand items to getters and room to putters until one of each pair is used up."""
+        while True:
+            if self._items and (getter := self._getters.pop()) is not None:
+                getter.grant(*self._take(getter.request))
+            elif self._room() and (putter := self._putters.pop()) is not None:
+                self._append(putter.request)
+                putter.grant(None)
+            else:
+                return
+
+    def _serve_joining(self) -> None:
+        if not self._unfinished:
+            for waiter in self._joining.pop_all():
+                waiter.grant(None)
+
+    def _get(self, get: _Get, block: bool, timeout: float | None) -> Any:
+        seconds = _seconds(block, timeout)
+        if self._items:
+            result, undo = self._take(get)
+            waiter = Waiter.granted(result, undo)
+            if len(self._putters):
+                self._serve()
+            return waiter
+        if self._shut_down:
+            raise ShutDown
+        if seconds == 0:
+            raise Empty
+        return self._getters.park(seconds, _empty, get)
+
+    # Operations
+
+    @waits
+    def put(self, item: V, block: bool = True, timeout: float | None = None) -> Waiter[None] | None:
+        """Put `item` at the end, once there is room.
+
+        Waits at most `timeout` seconds, for ever by default, not at all unless `block`.
+
+        Raises:
+            queue.Full: there was no room in time.
+            queue.ShutDown: the queue is shut down (aiomanager.ShutDown before Python 3.13).
+            ValueError: a negative timeout.
+        """
+        seconds = _seconds(block, timeout)
+        if self._shut_down:
+            raise ShutDown
+        if self._room():
+            self._append(item)
+            if len(self._getters):
+                self._serve()
+            return None
+        if seconds == 0:
+            raise Full
+        return self._putters.park(seconds, _full, item)
+
+    @writes
+    def put_nowait(self, item: V) -> None:
+        """Put `item` at the end, if there is room now.
+
+        Raises:
+            queue.Full: there is no room.
+            queue.ShutDown: the queue is shut down.
+        """
+        self.put_many((item,))
+
+    @writes
+    def put_many(self, items: Iterable[V]) -> None:
+        """Put all `items` at the end in one step, if there is room for all of them now.
+
+        Raises:
+            queue.Full: there is no room for all; none was put.
+            queue.ShutDown: the queue is shut down.
+        """
+        if self._shut_down:
+            raise ShutDown
+        everything = list(items)
+        if self._maxsize > 0 and len(self._items) + len(everything) > self._maxsize:
+            raise Full
+        for item in everything:
+            self._append(item)
+        if len(self._getters):
+            self._serve()
+
+    @waits
+    def get(self, block: bool = True, timeout: float | None = None) -> V | Waiter[V]:
+        """Remove the first item and return it, once there is one.
+
+        Waits at most `timeout` seconds, for ever by default, not at all unless `block`.
+
+        Raises:
+            queue.Empty: there was no item in time.
+            queue.ShutDown: the queue is empty and shut down.
+            ValueError: a negative timeout.
+        """
+        return cast("V", self._get(_Get(1, _one), block, timeout))
+
+    @waits
+    def get_nowait(self) -> V | Waiter[V]:
+        """Remove the first item and return it, if there is one now.
+
+        Raises:
+            queue.Empty: there is no item.
+            queue.ShutDown: the queue is empty and shut down.
+        """
+        return cast("V", self._get(_Get(1, _one), False, None))
+
+    @waits
+    def get_delivery(
+        self, block: bool = True, timeout: float | None = None
+    ) -> tuple[V, bool] | Waiter[tuple[V, bool]]:
+        """Get an item as `get`, and whether it was on its way to somebody before.
+
+        A redelivered item may have been worked on: its getter died before it confirmed.
+
+        Raises:
+            queue.Empty, queue.ShutDown, ValueError: as get.
+        """
+        return cast("tuple[V, bool]", self._get(_Get(1, _delivery), block, timeout))
+
+    @waits
+    def get_many(
+        self, limit: int, block: bool = True, timeout: float | None = None
+    ) -> list[V] | Waiter[list[V]]:
+        """Get up to `limit` items, at least one, in one step.
+
+        Raises:
+            queue.Empty, queue.ShutDown: as get.
+            ValueError: `limit` is less than 1, or a negative timeout.
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        return cast("list[V]", self._get(_Get(limit, _many), block, timeout))
+
+    @reads
+    def qsize(self) -> int:
+        """Return the number of items."""
+        return len(self._items)
+
+    @reads
+    def empty(self) -> bool:
+        """Tell whether there is no item now."""
+        return not self._items
+
+    @reads
+    def full(self) -> bool:
+        """Tell whether there is no room now."""
+        return not self._room()
+
+    @reads
+    def maxsize(self) -> int:
+        """Return how many items the queue has room for; 0 or less: no limit."""
+        return self._maxsize
+
+    @writes
+    def task_done(self) -> None:
+        """Say that an item that was got is worked off.
+
+        Raises:
+            ValueError: called more often than items were put.
+        """
+        if self._unfinished <= 0:
+            raise ValueError("task_done() called too many times")
+        self._unfinished -= 1
+        self._serve_joining()
+
+    @waits
+    def join(self, timeout: float | None = None) -> Waiter[None] | None:
+        """Wait until `task_done` was called for every item that was put.
+
+        Raises:
+            TimeoutError: that took longer than `timeout` seconds.
+        """
+        if not self._unfinished:
+            return None
+        return self._joining.park(_seconds(True, timeout))
+
+    @writes
+    def shutdown(self, immediate: bool = False) -> None:
+        """Let no more items in; getters get the remaining ones, unless `immediate`.
+
+        All who wait to put, and on an empty queue all who wait to get, get queue.ShutDown.
+        """
+        self._shut_down = True
+        if immediate:
+            self._unfinished = max(0, self._unfinished - len(self._items))
+            self._items.clear()
+            self._serve_joining()
+        for putter in self._putters.pop_all():
+            putter.fail(ShutDown())
+        if not self._items:
+            for getter in self._getters.pop_all():
+                getter.fail(ShutDown())
+
+    @reads
+    def is_shut_down(self) -> bool:
+        """Tell whether the queue is shut down."""
+        return self._shut_down
+
+
+class QueueProxy(AsyncProxy, Queue[V]):
+    """A shared queue for async code."""
+
+    async def __aiter__(self) -> AsyncIterator[V]:
+        """Get items until the queue is shut down and empty."""
+        while True:
+            try:
+                item = await self.get()
+            except ShutDown:
+                return
+            yield item
+
+
+class SyncQueueProxy(SyncProxy, Queue[V]):
+    """A shared queue for blocking code."""
+
+    def __iter__(self) -> Iterator[V]:
+        """Get items until the queue is shut down and empty."""
+        while True:
+            try:
+                item = self.get()
+            except ShutDown:
+                return
+            yield item
+
+
+class QueueFactory(AsyncFactory):
+    """Makes anonymous queues for async code."""
+
+    def Queue(self, maxsize: int = 0) -> Coroutine[Any, Any, QueueProxy[Any]]:  # noqa: N802
+        """Make a shared queue with room for `maxsize` items, without limit for 0."""
+        return self._make(QueueProxy, None, (maxsize,), {})
+
+
+class NamedQueueFactory(AsyncFactory):
+    """Finds or makes named queues for async code."""
+
+    def Queue(  # noqa: N802
+        self, name: str, /, maxsize: int = 0
+    ) -> Coroutine[Any, Any, QueueProxy[Any]]:
+        """Find or make the shared queue of this name.
+
+        Raises:
+            NameConflict: it exists with another `maxsize`.
+        """
+        return self._make(QueueProxy, name, (maxsize,), {})
+
+
+class SyncQueueFactory(SyncFactory):
+    """Makes anonymous queues for blocking code."""
+
+    def Queue(self, maxsize: int = 0) -> SyncQueueProxy[Any]:  # noqa: N802
+        """Make a shared queue with room for `maxsize` items, without limit for 0."""
+        return self._make(SyncQueueProxy, None, (maxsize,), {})  # type: ignore[no-any-return]
+
+
+class SyncNamedQueueFactory(SyncFactory):
+    """Finds or makes named queues for blocking code."""
+
+    def Queue(self, name: str, /, maxsize: int = 0) -> SyncQueueProxy[Any]:  # noqa: N802
+        """Find or make the shared queue of this name.
+
+        Raises:
+            NameConflict: it exists with another `maxsize`.
+        """
+        return self._make(SyncQueueProxy, name, (maxsize,), {})  # type: ignore[no-any-return]

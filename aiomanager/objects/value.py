@@ -1,0 +1,161 @@
+"""The shared Value: one value, its operations, its two proxies and its factories."""
+
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Generic
+
+from aiomanager.errors import VersionConflict
+from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.operation import V, composite, reads, writes
+from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("SyncValueProxy", "Value", "ValueProxy")
+
+
+class Value(Nested, Generic[V]):
+    """One value; the type code is kept for the stdlib's sake and means nothing."""
+
+    def __init__(self, typecode: object, value: V, lock: object = True, /) -> None:
+        del lock
+        self._typecode = typecode
+        self._value = value
+
+    def _place(self, path: tuple[Any, ...], *, change: bool) -> Place:
+        check_path(path)
+        return walk_into(self._value, path, 0, change=change)
+
+    @reads
+    def get(self) -> V:
+        """Return the value."""
+        return self._value
+
+    @writes
+    def set(self, value: V) -> None:
+        """Replace the value."""
+        self._value = value
+
+    @writes
+    def exchange(self, value: V) -> V:
+        """Replace the value and return the old one."""
+        old, self._value = self._value, value
+        return old
+
+    @writes
+    def increment(self, amount: int | float = 1) -> V:
+        """Add `amount` to the value and return the sum.
+
+        Raises:
+            TypeError: the value is not a number.
+        """
+        self._value = add(self._value, amount, "increment")
+        return self._value
+
+    @writes
+    def compare_and_set(self, expected: V, value: V) -> bool:
+        """Replace the value if it equals `expected`; tell whether it was replaced."""
+        if expected != self._value:
+            return False
+        self._value = value
+        return True
+
+    @compare_and_set.fallback
+    def _compare_and_set(self, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        while True:
+            version, current = yield self.get_versioned()
+            if current != expected:
+                return False
+            try:
+                yield self.set_versioned(value, version)
+            except VersionConflict:
+                continue
+            return True
+
+    @reads
+    def get_versioned(self) -> tuple[int, V]:
+        """Return the version and the value."""
+        return self.version, self._value
+
+    @writes
+    def set_versioned(self, value: V, version: int) -> None:
+        """Replace the value if it still has this version.
+
+        Raises:
+            VersionConflict: the value has changed since.
+        """
+        if version != self.version:
+            raise VersionConflict(f"the value is at version {self.version}, not {version}")
+        self._value = value
+
+    @composite
+    def update(self, change: "Callable[[V], V]") -> Generator[Any, Any, V]:
+        """Replace the value by `change(value)` and return that.
+
+        `change` is called in the client, again whenever another client was faster.
+        """
+        while True:
+            version, current = yield self.get_versioned()
+            value = change(current)
+            try:
+                yield self.set_versioned(value, version)
+            except VersionConflict:
+                continue
+            return value
+
+
+class ValueProxy(AsyncProxy, Value[V]):
+    """A shared value for async code."""
+
+
+class SyncValueProxy(SyncProxy, Value[V]):
+    """A shared value for blocking code."""
+
+    @property
+    def value(self) -> V:
+        """The value; setting it sets the shared one."""
+        return self.get()
+
+    @value.setter
+    def value(self, value: V) -> None:
+        self.set(value)
+
+
+class ValueFactory(AsyncFactory):
+    """Makes anonymous values for async code."""
+
+    def Value(  # noqa: N802
+        self, typecode: object, value: V, lock: object = True, /
+    ) -> Coroutine[Any, Any, ValueProxy[V]]:
+        """Make a shared value; `typecode` and `lock` mean nothing, as in the stdlib."""
+        return self._make(ValueProxy, None, (typecode, value), {})
+
+
+class NamedValueFactory(AsyncFactory):
+    """Finds or makes named values for async code."""
+
+    def Value(  # noqa: N802
+        self, name: str, typecode: object, value: V, lock: object = True, /
+    ) -> Coroutine[Any, Any, ValueProxy[V]]:
+        """Find or make the shared value of this name; `value` counts for its maker only."""
+        return self._make(ValueProxy, name, (typecode, value), {})
+
+
+class SyncValueFactory(SyncFactory):
+    """Makes anonymous values for blocking code."""
+
+    def Value(  # noqa: N802
+        self, typecode: object, value: V, lock: object = True, /
+    ) -> SyncValueProxy[V]:
+        """Make a shared value; `typecode` and `lock` mean nothing, as in the stdlib."""
+        return self._make(SyncValueProxy, None, (typecode, value), {})  # type: ignore[no-any-return]
+
+
+class SyncNamedValueFactory(SyncFactory):
+    """Finds or makes named values for blocking code."""
+
+    def Value(  # noqa: N802
+        self, name: str, typecode: object, value: V, lock: object = True, /
+    ) -> SyncValueProxy[V]:
+        """Find or make the shared value of this name; `value` counts for its maker only."""
+        return self._make(SyncValueProxy, name, (typecode, value), {})  # type: ignore[no-any-return]

@@ -1,0 +1,454 @@
+"""The declaration of operations: one method of a shared class is all that is written of each.
+
+From the declaration follow the server's dispatch, the methods of both proxies, their static types
+and `protocol/operations.json`. Nothing here encodes, sends or waits.
+
+The decorator says the kind of an operation:
+
+    @reads      answers at once and changes nothing
+    @writes     answers at once and may change the object
+    @waits      may answer later (`R | Waiter[R]`); what it hands out can be taken back
+    @owned      as writes, and is told who calls (`caller: Caller` first, unseen by clients)
+    @acquires   as waits, and is told who calls
+"""
+
+import types
+import typing
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
+
+from aiomanager.stored import ABSENT, Missing
+from aiomanager.waiter import Caller, Waiter
+
+if TYPE_CHECKING:
+    from aiomanager.proxy import AsyncProxy
+
+__all__ = (
+    "REQUIRED",
+    "Composite",
+    "K",
+    "Opaque",
+    "Operation",
+    "Parameter",
+    "Shape",
+    "SharedObject",
+    "Step",
+    "V",
+    "acquires",
+    "bind",
+    "composite",
+    "drive",
+    "drive_blocking",
+    "owned",
+    "reads",
+    "signature_of",
+    "waits",
+    "writes",
+)
+
+K = TypeVar("K")
+"""A key: canonical bytes on the server."""
+V = TypeVar("V")
+"""A value: encoded on the server, opened only by bodies that look inside."""
+Step: TypeAlias = Annotated[Hashable, "step"]
+"""One step of a path inside a value: a dict key or a list position."""
+Opaque: TypeAlias = Annotated[Any, "opaque"]
+"""Any value: one that lies inside another, so that V does not describe it."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Shape(NamedTuple):
+    """What an annotation means on the wire: a kind, and the shapes of its parts."""
+
+    kind: str
+    parts: tuple["Shape", ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "optional":
+            return f"{self.parts[0]} | nil"
+        if self.kind == "path":
+            return f"path[{', '.join(map(str, self.parts))}]"
+        if not self.parts:
+            return self.kind
+        return f"{self.kind}[{', '.join(map(str, self.parts))}]"
+
+
+class Parameter(NamedTuple):
+    """One parameter of an operation."""
+
+    name: str
+    shape: Shape
+    default: object
+    """The declared default; REQUIRED when there is none."""
+    positional_only: bool = False
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = _Required()
+
+_PLAIN: dict[object, Shape] = {
+    None: Shape("nil"),
+    type(None): Shape("nil"),
+    bool: Shape("bool"),
+    int: Shape("int"),
+    float: Shape("float"),
+    str: Shape("str"),
+    bytes: Shape("bytes"),
+    object: Shape("value"),
+    Step: Shape("step"),
+    Opaque: Shape("value"),
+    Missing: Shape("missing"),
+    K: Shape("key"),
+    V: Shape("value"),
+}
+
+
+def _shape(annotation: Any, where: str) -> Shape:
+    """Return the shape of an annotation; raise TypeError when it cannot travel."""
+    try:
+        known = _PLAIN.get(annotation)
+    except TypeError:  # unhashable
+        known = None
+    if known is not None:
+        return known
+    if isinstance(annotation, TypeVar):
+        # Neither K nor V: a default, which stays with the caller.
+        return Shape("default")
+    origin: Any = typing.get_origin(annotation)
+    arguments: tuple[Any, ...] = typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return _union([_shape(part, where) for part in arguments if not _is_waiter(part)], where)
+    if origin in (list, Sequence) and len(arguments) == 1:
+        return Shape("list", (_shape(arguments[0], where),))
+    if origin is Iterable or origin is typing.get_origin(Iterable[Any]):
+        inner = _shape(arguments[0], where)
+        if inner.kind == "tuple" and len(inner.parts) == 2:
+            return Shape("pairs", inner.parts)
+        return Shape("list", (inner,))
+    if origin in (dict, Mapping) and len(arguments) == 2:
+        return Shape("pairs", tuple(_shape(part, where) for part in arguments))
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            inner = _shape(arguments[0], where)
+            return Shape("path", (inner,)) if inner.kind == "step" else Shape("list", (inner,))
+        if len(arguments) == 2 and getattr(arguments[1], "__unpacked__", False):
+            return Shape("path", (_shape(arguments[0], where), Shape("step")))
+        return Shape("tuple", tuple(_shape(part, where) for part in arguments))
+    raise TypeError(
+        f"{where}: {annotation!r} cannot travel. Use K, V, Step, Opaque, or a plain type: "
+        "None, bool, int, float, str, bytes, and list, tuple, dict or | of these."
+    )
+
+
+def _is_waiter(annotation: Any) -> bool:
+    return annotation is Waiter or typing.get_origin(annotation) is Waiter
+
+
+def _union(parts: list[Shape], where: str) -> Shape:
+    kinds = {part.kind for part in parts}
+    if len(parts) == 1:
+        return parts[0]
+    if kinds == {"int", "float"}:
+        return Shape("float")
+    if kinds == {"pairs"}:  # a mapping or an iterable of pairs: one form on the wire
+        return parts[0]
+    if kinds == {"value", "default"}:
+        return Shape("value_or_absent")
+    if kinds == {"value", "missing"}:
+        return Shape("value_or_missing")
+    if "nil" in kinds:
+        rest = _union([part for part in parts if part.kind != "nil"], where)
+        return rest if rest.kind in ("value", "value_or_absent") else Shape("optional", (rest,))
+    raise TypeError(f"{where}: a union of {', '.join(map(str, parts))} cannot travel")
+
+
+class Signature(NamedTuple):
+    """What the wire knows of a callable: its parameters in order, and its result."""
+
+    parameters: tuple[Parameter, ...]
+    keywords: bool
+    """Whether named items may join the pairs of the first parameter."""
+    result: Shape
+    required: int
+    """The number of leading parameters that must be given."""
+
+
+def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
+    """Read the signature of a body without its first `skip` parameters (self, caller).
+
+    Raises:
+        TypeError: a parameter has no annotation, or one that cannot travel.
+    """
+    # By hand: `inspect` takes longer to import than the whole blocking client.
+    code = cast("types.FunctionType", body).__code__
+    annotations = body.__annotations__
+    defaults = cast("types.FunctionType", body).__defaults__ or ()
+    where = f"{body.__qualname__}()"
+    names = code.co_varnames[: code.co_argcount]
+    if code.co_kwonlyargcount or code.co_flags & 0x04:
+        raise TypeError(f"{where}: an operation takes no *args and no keyword-only parameters")
+    first_default = code.co_argcount - len(defaults)
+    parameters: list[Parameter] = []
+    for position, name in enumerate(names[skip:], skip):
+        if name not in annotations:
+            raise TypeError(f"{where}: parameter {name!r} needs an annotation")
+        shape = _shape(annotations[name], f"{where}, parameter {name!r}")
+        default = defaults[position - first_default] if position >= first_default else REQUIRED
+        parameters.append(Parameter(name, shape, default, position < code.co_posonlyargcount))
+    keywords = bool(code.co_flags & 0x08)
+    if keywords and (not parameters or parameters[0].shape.kind != "pairs"):
+        raise TypeError(f"{where}: **more needs a first parameter of pairs, which it joins")
+    result = _shape(annotations.get("return"), f"{where}, result")
+    required = sum(parameter.default is REQUIRED for parameter in parameters)
+    return Signature(tuple(parameters), keywords, result, required)
+
+
+def bind(
+    callee: str, signature: Signature, given: tuple[object, ...], named: dict[str, Any]
+) -> tuple[Any, ...]:
+    """Return the arguments in order, up to the last one that was given.
+
+    ABSENT stands for a positional argument that was not given.
+
+    Raises:
+        TypeError: as a plain Python function with this signature would.
+    """
+    parameters, keywords, _, required = signature
+    if len(given) > len(parameters):
+        raise TypeError(f"{callee}() takes {len(parameters)} arguments but {len(given)} were given")
+    values: list[Any] = list(given)
+    while values and values[-1] is ABSENT:
+        values.pop()
+    more: dict[str, Any] = {}
+    if named:
+        positions = {p.name: i for i, p in enumerate(parameters) if not p.positional_only}
+        for name, value in named.items():
+            position = positions.get(name)
+            if position is None:
+                if not keywords:
+                    raise TypeError(f"{callee}() got an unexpected argument {name!r}")
+                more[name] = value
+                continue
+            while len(values) <= position:
+                values.append(ABSENT)
+            if values[position] is not ABSENT:
+                raise TypeError(f"{callee}() got multiple values for argument {name!r}")
+            values[position] = value
+    missing = [p.name for p, value in zip(parameters, values, strict=False) if value is ABSENT] + [
+        p.name for p in parameters[len(values) :]
+    ]
+    lacking = [name for name in missing if name in {p.name for p in parameters[:required]}]
+    if lacking:
+        raise TypeError(f"{callee}() is missing: {', '.join(map(repr, lacking))}")
+    for position, value in enumerate(values):
+        if value is ABSENT:
+            values[position] = parameters[position].default
+    if more:
+        # Named items join the pairs that come first: one form on the wire.
+        values[:1] = [{**dict(values[0] if values else ()), **more}]
+    return tuple(values)
+
+
+class Operation(Generic[P, R]):
+    """One declared operation: its body, its kind, and its signature on the wire."""
+
+    def __init__(self, body: Callable[..., Any], *, writes: bool, waits: bool, owned: bool) -> None:
+        self.body = body
+        self.name = body.__name__
+        self.writes = writes
+        self.waits = waits
+        self.owned = owned
+        self.__doc__ = body.__doc__
+        self.client_side: Callable[..., Generator[Any, Any, R]] | None = None
+        """What the client does instead when the server cannot look into a value."""
+        self.signature = signature_of(body, 2 if owned else 1)
+        parameters = self.signature.parameters
+        self.parameters = parameters
+        self.default_index = next(
+            (i for i, parameter in enumerate(parameters) if parameter.shape.kind == "default"),
+            None,
+        )
+        """The position of the default that stays with the caller, or None."""
+
+    def __repr__(self) -> str:
+        return f"<operation {self.body.__qualname__}>"
+
+    @overload
+    def __get__(self, instance: None, owner: Any, /) -> "Operation[P, R]": ...
+    @overload
+    def __get__(
+        self, instance: "AsyncProxy", owner: Any, /
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any, /) -> Callable[P, R]: ...
+    def __get__(self, instance: Any, owner: Any, /) -> Any:
+        # Reached by shared objects only: proxies get real functions when their class is made.
+        return self if instance is None else types.MethodType(self.body, instance)
+
+    def fallback(
+        self, body: Callable[..., Generator[Any, Any, Any]]
+    ) -> Callable[..., Generator[Any, Any, Any]]:
+        """Declare what the client does when the server answers NeedsNeutralValue."""
+        self.client_side = body
+        return body
+
+
+class Composite(Generic[P, R]):
+    """Several operations in a row, run by the client: one generator serves both kinds of proxy.
+
+    The generator yields what an operation of its own proxy returns and is sent the result. It
+    runs up to its first operation when it is called, so that the owner of a lock is whoever
+    called, not the task that awaits.
+    """
+
+    def __init__(self, body: Callable[..., Generator[Any, Any, R]]) -> None:
+        self.body = body
+        self.name = body.__name__
+        self.__doc__ = body.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: Any, /) -> "Composite[P, R]": ...
+    @overload
+    def __get__(
+        self, instance: "AsyncProxy", owner: Any, /
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any, /) -> Callable[P, R]: ...
+    def __get__(self, instance: Any, owner: Any, /) -> Any:
+        return self if instance is None else types.MethodType(self.blocking(), instance)
+
+    def blocking(self) -> Callable[..., R]:
+        """Return the method for a proxy whose operations return their results."""
+        body = self.body
+
+        def method(*given: Any, **named: Any) -> R:
+            return drive_blocking(body(*given, **named))
+
+        return method
+
+    def asynchronous(self) -> Callable[..., Coroutine[Any, Any, R]]:
+        """Return the method for a proxy whose operations return coroutines."""
+        body = self.body
+
+        def method(*given: Any, **named: Any) -> Coroutine[Any, Any, R]:
+            steps = body(*given, **named)
+            return drive(steps, next(steps))
+
+        return method
+
+
+def drive_blocking(steps: Generator[Any, Any, R]) -> R:
+    """Run the steps of a composite whose operations return their results."""
+    try:
+        result = next(steps)
+        while True:
+            result = steps.send(result)
+    except StopIteration as stop:
+        return cast("R", stop.value)
+
+
+async def drive(steps: Generator[Any, Any, R], step: Coroutine[Any, Any, Any]) -> R:
+    """Run the steps of a composite from its first one on, whose operations are coroutines."""
+    try:
+        while True:
+            try:
+                result = await step
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+    except StopIteration as stop:
+        return cast("R", stop.value)
+
+
+def composite(body: Callable[Concatenate[Any, P], Generator[Any, Any, R]]) -> Composite[P, R]:
+    """Declare a method that the client carries out by several operations."""
+    return Composite(body)
+
+
+def reads(body: Callable[Concatenate[Any, P], R]) -> Operation[P, R]:
+    """Declare an operation that answers at once and changes nothing."""
+    return Operation(body, writes=False, waits=False, owned=False)
+
+
+def writes(body: Callable[Concatenate[Any, P], R]) -> Operation[P, R]:
+    """Declare an operation that answers at once and may change the object."""
+    return Operation(body, writes=True, waits=False, owned=False)
+
+
+def waits(body: Callable[Concatenate[Any, P], R | Waiter[R]]) -> Operation[P, R]:
+    """Declare an operation that may answer later, and can be taken back until it is kept."""
+    return Operation(body, writes=True, waits=True, owned=False)
+
+
+def owned(body: Callable[Concatenate[Any, Caller, P], R]) -> Operation[P, R]:
+    """Declare an operation that answers at once, may change the object, and knows its caller."""
+    return Operation(body, writes=True, waits=False, owned=True)
+
+
+def acquires(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:
+    """Declare an operation that knows its caller, may answer later, and can be taken back."""
+    return Operation(body, writes=True, waits=True, owned=True)
+
+
+class SharedObject:
+    """The base of shared types: the state of one object on the server, and its operations.
+
+    A public method must be declared as an operation. All state starts with an underscore.
+    """
+
+    type_name: ClassVar[str] = ""
+    """The type's name on the wire."""
+    operations: ClassVar[dict[str, Operation[..., Any]]] = {}
+    maker: ClassVar[Signature]
+    """The signature of `__init__`, which makes an object from a client's arguments."""
+    version: int = 0
+    """Rises with every call of an operation that may change the object."""
+
+    def __init_subclass__(cls, name: str | None = None, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if cls.__dict__.get("is_proxy") or any("is_proxy" in base.__dict__ for base in cls.__mro__):
+            return
+        cls.type_name = cls.__name__ if name is None else name
+        cls.operations = dict(cls.operations)
+        for attribute, member in cls.__dict__.items():
+            if isinstance(member, Operation):
+                cls.operations[attribute] = cast("Operation[..., Any]", member)
+            elif isinstance(member, types.FunctionType) and not attribute.startswith("_"):
+                raise TypeError(
+                    f"{cls.__name__}.{attribute}: a public method of a shared type must be "
+                    "declared with @reads, @writes, @waits, @owned, @acquires or @composite; "
+                    "start its name with an underscore to keep it on the server"
+                )
+        cls.maker = (
+            signature_of(cls.__init__)
+            if isinstance(cls.__init__, types.FunctionType)
+            else Signature((), False, Shape("nil"), 0)
+        )

@@ -1,0 +1,82 @@
+"""Frames: a length of four bytes, then that many bytes. Bytes in, payloads out; nothing else."""
+
+from typing import Final
+
+from aiomanager.errors import BadEncoding, FrameTooLarge
+
+__all__ = ("MAX_FRAME", "FrameBuffer", "frame")
+
+MAX_FRAME: Final = 1 << 30
+"""The largest payload that the format allows; both sides agree on a smaller one or this."""
+
+_SMALL = 1 << 16
+
+
+def frame(payload: bytes) -> bytes:
+    """Return `payload` as a frame."""
+    return len(payload).to_bytes(4, "big") + payload
+
+
+class FrameBuffer:
+    """Takes bytes in any pieces and returns whole payloads.
+
+    A length beyond `limit` is refused when it is read, before anything is allocated for it. The
+    memory in use is that of the bytes received: a large frame is gathered in pieces and joined
+    once.
+    """
+
+    __slots__ = ("_missing", "_pieces", "_rest", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._rest = b""
+        """The beginning of a small frame, or of a length."""
+        self._pieces = bytearray()
+        """The beginning of a large frame's payload."""
+        self._missing = 0
+        """How many bytes the large frame still lacks."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes and return the payloads that are now complete.
+
+        Raises:
+            FrameTooLarge: a frame beyond the limit; nothing more may be fed.
+            BadEncoding: a frame without payload.
+        """
+        payloads: list[bytes] = []
+        start = 0
+        if self._missing:
+            if len(data) < self._missing:
+                self._pieces += data
+                self._missing -= len(data)
+                return payloads
+            start = self._missing
+            self._pieces += memoryview(data)[:start]
+            payloads.append(bytes(self._pieces))
+            self._pieces = bytearray()
+            self._missing = 0
+        elif self._rest:
+            data = self._rest + data
+            self._rest = b""
+        end = len(data)
+        while end - start >= 4:
+            size = int.from_bytes(data[start : start + 4], "big")
+            if not 0 < size <= self.limit:
+                if size == 0:
+                    raise BadEncoding("a frame without payload")
+                raise FrameTooLarge(f"a frame of {size} bytes; the limit is {self.limit}")
+            stop = start + 4 + size
+            if stop > end:
+                if size > _SMALL:
+                    self._pieces += memoryview(data)[start + 4 :]
+                    self._missing = stop - end
+                    return payloads
+                break
+            payloads.append(data[start + 4 : stop])
+            start = stop
+        self._rest = data[start:]
+        return payloads
+
+    def __len__(self) -> int:
+        """The number of bytes that wait for the rest of their frame."""
+        return len(self._rest) + len(self._pieces)

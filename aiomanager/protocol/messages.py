@@ -1,0 +1,98 @@
+"""Messages of an open session: their numbers, their encoding, their strict decoding.
+
+A message is one msgpack array, `[type, ack, ...]`: `ack` is how many sequenced messages its
+sender has received in the session. Nothing here knows what a call means.
+"""
+
+from typing import Any, Final
+
+from aiomanager.errors import BadEncoding
+from aiomanager.protocol._msgpack import ExtType, new_packer, unpack, walk
+
+__all__ = (
+    "ACK",
+    "BYE",
+    "CALL",
+    "CANCEL",
+    "CANCELLED",
+    "ERROR",
+    "FIRST_UNSEQUENCED",
+    "GOAWAY",
+    "HOLD",
+    "KEEP",
+    "POST",
+    "RELEASE",
+    "RESULT",
+    "decode",
+    "encode",
+)
+
+# Sequenced, client to server
+CALL: Final = 0
+"""`[0, ack, call id, object id, operation, [arguments], owner]`, answered by RESULT or ERROR."""
+POST: Final = 1
+"""As CALL, answered only when it fails."""
+CANCEL: Final = 2
+"""`[2, ack, call id]`, answered by CANCELLED."""
+KEEP: Final = 3
+"""`[3, ack, [call ids]]`: what these calls were granted is theirs for good."""
+HOLD: Final = 4
+"""`[4, ack, [object ids]]`: the client now refers to these objects."""
+RELEASE: Final = 5
+"""`[5, ack, [object ids]]`: one reference less to each."""
+BYE: Final = 6
+"""`[6, ack]`: the session ends in good order."""
+
+# Sequenced, server to client
+RESULT: Final = 16
+"""`[16, ack, call id, result]`."""
+ERROR: Final = 17
+"""`[17, ack, call id, code, message, data]`."""
+CANCELLED: Final = 18
+"""`[18, ack, call id, outcome]`: 0 the call never happened, 1 it was completed."""
+
+FIRST_UNSEQUENCED: Final = 32
+"""Messages from here on are not counted, kept or sent again."""
+ACK: Final = 32
+"""`[32, ack]`, either way: nothing else to say."""
+GOAWAY: Final = 33
+"""`[33, ack, code, message]`, server to client: this connection ends."""
+
+encode = new_packer().pack
+"""Return a message as the payload of a frame."""
+
+_LARGE_HEADERS = (b"\xdc", b"\xdd", b"\xde", b"\xdf")
+
+
+def _extension(code: int, data: bytes) -> Any:
+    # Values travel as bin, so that no extension stands in a message itself. One of a later
+    # version passes as it is: whoever does not know it refuses it by its place.
+    return ExtType(code, data)
+
+
+def decode(payload: bytes) -> list[Any]:
+    """Return the message in a frame's payload, `[type, ack, ...]`, both being numbers.
+
+    Raises:
+        BadEncoding: the payload is no such message.
+    """
+    # Each large header makes the library allocate room for what it promises, so several of them
+    # are checked first. They occur by chance inside large values: the check is quick.
+    if sum(map(payload.count, _LARGE_HEADERS)) > 4:
+        try:
+            walk(payload)
+        except (ValueError, RecursionError) as error:
+            raise BadEncoding(f"a malformed message: {error}") from None
+    try:
+        message = unpack(payload, _extension)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadEncoding(f"a malformed message: {error or type(error).__name__}") from None
+    if (
+        type(message) is not list
+        or len(message) < 2
+        or type(message[0]) is not int
+        or type(message[1]) is not int
+        or message[1] < 0
+    ):
+        raise BadEncoding("a message must be an array that begins with its type and an ack")
+    return message

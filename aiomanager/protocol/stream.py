@@ -1,0 +1,104 @@
+"""One direction-aware stream of a session: what was sent and not yet confirmed, what was received.
+
+A session outlives its connections by this: both sides count the sequenced messages that they
+received, keep what they sent until the other side's count covers it, and after a new connection
+send the rest again, in order. So each message takes effect exactly once. No bytes are read or
+written here.
+"""
+
+from collections import deque
+from typing import Final
+
+from aiomanager.errors import ProtocolError
+
+__all__ = ("ACK_BYTES", "ACK_FRAMES", "Stream")
+
+ACK_BYTES: Final = 1 << 16
+ACK_FRAMES: Final = 256
+"""Who received so much since it last said so, and has nothing else to send, sends an ACK."""
+
+
+class Stream:
+    """The counters of one side of a session, and its output that is not confirmed yet."""
+
+    __slots__ = ("_kept", "_told", "_unsaid", "acknowledged", "kept_bytes", "received")
+
+    def __init__(self) -> None:
+        self.received = 0
+        """How many sequenced messages came in: what `ack` says in each message sent."""
+        self.acknowledged = 0
+        """How many of the messages sent are confirmed."""
+        self.kept_bytes = 0
+        self._kept: deque[bytes] = deque()
+        self._told = 0
+        self._unsaid = 0
+
+    @property
+    def sent(self) -> int:
+        """How many sequenced messages were sent."""
+        return self.acknowledged + len(self._kept)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many of them are not confirmed."""
+        return len(self._kept)
+
+    def send(self, frame: bytes) -> None:
+        """Keep a sequenced frame that is about to be sent; it says the current `received`."""
+        self._kept.append(frame)
+        self.kept_bytes += len(frame)
+        self._told = self.received
+        self._unsaid = 0
+
+    def receive(self, ack: int, size: int) -> None:
+        """Count a sequenced message of `size` bytes that came in with this `ack`."""
+        self.received += 1
+        self._unsaid += size
+        if ack > self.acknowledged:
+            self.acknowledge(ack)
+
+    def acknowledge(self, count: int) -> None:
+        """Let go of what the other side has received; an older count says nothing new.
+
+        Raises:
+            ProtocolError: it claims more than was sent.
+        """
+        confirmed = count - self.acknowledged
+        if confirmed <= 0:
+            return
+        kept = self._kept
+        if confirmed > len(kept):
+            raise ProtocolError(f"message {count} was acknowledged, only {self.sent} were sent")
+        for _ in range(confirmed):
+            self.kept_bytes -= len(kept.popleft())
+        self.acknowledged = count
+
+    @property
+    def ack_due(self) -> bool:
+        """Whether the other side must hear of what came in, though there is nothing to send."""
+        return self._unsaid >= ACK_BYTES or self.received - self._told >= ACK_FRAMES
+
+    def told(self) -> int:
+        """Return `received`, which an unsequenced message is about to say."""
+        self._told = self.received
+        self._unsaid = 0
+        return self.received
+
+    def resume(self, count: int) -> list[bytes]:
+        """Begin again on a new connection, whose other side has received `count` messages.
+
+        Returns what must be sent again, in order.
+
+        Raises:
+            ProtocolError: the count cannot be right: it lies before what was confirmed already,
+                or behind what was sent.
+        """
+        if count < self.acknowledged:
+            raise ProtocolError(
+                f"the other side has received {count} messages, "
+                f"but confirmed {self.acknowledged} before"
+            )
+        self.acknowledge(count)
+        self._told = self.received
+        self._unsaid = 0
+        return list(self._kept)

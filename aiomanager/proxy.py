@@ -1,0 +1,303 @@
+"""The bases of proxies: what a client holds in place of a shared object.
+
+A proxy class names its shared class as a base; its methods are made from the declared operations
+when the class is made. A proxy only hands calls to its channel: it never sends or waits itself.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, NoReturn, Protocol, cast
+
+from aiomanager.operation import Composite, Operation, SharedObject, bind
+from aiomanager.stored import ABSENT
+
+__all__ = (
+    "AsyncFactory",
+    "AsyncProxy",
+    "Channel",
+    "Proxy",
+    "Reference",
+    "SyncFactory",
+    "SyncProxy",
+    "async_face",
+    "sync_face",
+)
+
+
+class Channel(Protocol):
+    """The way from a proxy to the server; a client's shell provides it."""
+
+    epoch: int
+    """Changes when references that were counted before no longer are: after a fork, say."""
+
+    def call(
+        self,
+        proxy: "Proxy",
+        operation: Operation[..., Any],
+        arguments: tuple[Any, ...],
+        owner: int = 0,
+        /,
+    ) -> Any:
+        """Carry out one operation: return its result, or a coroutine that does."""
+        ...
+
+    def post(
+        self,
+        proxy: "Proxy",
+        operation: Operation[..., Any],
+        arguments: tuple[Any, ...],
+        owner: int = 0,
+        /,
+    ) -> None:
+        """Send one operation without waiting for its answer.
+
+        An error that it ends with is raised by the session's next call on the same object.
+        """
+        ...
+
+    def owner(self) -> int:
+        """Return the token of the running task or thread."""
+        ...
+
+    def drop(self, reference: "Reference", /) -> None:
+        """Tell the server with the next call that a reference is gone; called by finalizers."""
+        ...
+
+    def reduce(self, proxy: "Proxy", /) -> tuple[Any, ...]:
+        """Return how to pickle `proxy`, and keep its object alive for a while."""
+        ...
+
+    def other_face(self, proxy: "Proxy", face: "type[Proxy]", /) -> "Proxy":
+        """Return the blocking proxy of an async one, or the other way round."""
+        ...
+
+    def describe(self) -> str:
+        """Return the server's URL."""
+        ...
+
+
+class Reference:
+    """One counted reference to an object on the server: while it lives, so does the object."""
+
+    __slots__ = ("__weakref__", "channel", "epoch", "object_id")
+
+    def __init__(self, channel: Channel, object_id: int, epoch: int) -> None:
+        self.channel = channel
+        self.object_id = object_id
+        self.epoch = epoch
+        """The channel's epoch in which the server counted this reference; 0: not yet."""
+
+    def __del__(self) -> None:
+        if self.epoch:
+            self.channel.drop(self)
+
+
+def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
+    """Return the proxy method of `operation`: a plain closure for its number of parameters."""
+    # pyright: reportPrivateUsage=false
+    name, signature = operation.name, operation.signature
+
+    def complete(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        return bind(name, signature, given, named)
+
+    if operation.owned:
+
+        def owned(self: Proxy, *given: Any, **named: Any) -> Any:
+            channel = self._channel
+            # The owner is read before a coroutine is made: wait_for and gather may run it in a
+            # task of their own.
+            return channel.call(self, operation, complete(given, named), channel.owner())
+
+        return owned
+    count = len(operation.parameters)
+    if signature.keywords or count > 3:
+
+        def general(self: Proxy, *given: Any, **named: Any) -> Any:
+            return self._call(self, operation, complete(given, named))
+
+        return general
+    if count == 0:
+
+        def none(self: Proxy) -> Any:
+            return self._call(self, operation, ())
+
+        return none
+    if count == 1:
+
+        def one(self: Proxy, a: Any = ABSENT, /, **named: Any) -> Any:
+            given = complete((a,), named) if named or a is ABSENT else (a,)
+            return self._call(self, operation, given)
+
+        return one
+    if count == 2:
+
+        def two(self: Proxy, a: Any = ABSENT, b: Any = ABSENT, /, **named: Any) -> Any:
+            given = complete((a, b), named) if named or b is ABSENT else (a, b)
+            return self._call(self, operation, given)
+
+        return two
+
+    def three(
+        self: Proxy, a: Any = ABSENT, b: Any = ABSENT, c: Any = ABSENT, /, **named: Any
+    ) -> Any:
+        given = complete((a, b, c), named) if named or c is ABSENT else (a, b, c)
+        return self._call(self, operation, given)
+
+    return three
+
+
+class Proxy:
+    """What both kinds of proxy share: a channel and a counted reference."""
+
+    is_proxy: ClassVar[bool] = True
+    shared_type: ClassVar[type[SharedObject]] = SharedObject
+    """The declared class behind the proxy."""
+    _installs: ClassVar[Callable[[Any], Callable[..., Any]]]
+
+    _channel: Channel
+    _reference: Reference
+    _call: Callable[..., Any]
+
+    def __init__(self, channel: Channel, reference: Reference) -> None:
+        # Proxies of some types turn attributes into calls, hence object's own setter.
+        put = object.__setattr__
+        put(self, "_channel", channel)
+        put(self, "_reference", reference)
+        put(self, "_call", channel.call)
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        shared = next(
+            (
+                base
+                for base in cls.__mro__
+                if issubclass(base, SharedObject) and not issubclass(base, Proxy)
+            ),
+            None,
+        )
+        if shared is None or shared is SharedObject:
+            return
+        cls.shared_type = shared
+        # The first class of each kind is the face that `sync` and `aio` give.
+        if issubclass(cls, AsyncProxy):
+            _async_faces.setdefault(shared, cls)
+        elif issubclass(cls, SyncProxy):
+            _sync_faces.setdefault(shared, cls)
+        for base in reversed(shared.__mro__):
+            for name in base.__dict__:
+                member = next(kind.__dict__[name] for kind in cls.__mro__ if name in kind.__dict__)
+                if isinstance(member, Operation):
+                    method = _method(cast("Operation[..., Any]", member))
+                elif isinstance(member, Composite):
+                    method = cls._installs(member)
+                else:
+                    continue  # a base's own, or written out in the proxy class
+                method.__name__ = name
+                method.__qualname__ = f"{cls.__qualname__}.{name}"
+                method.__doc__ = member.__doc__
+                method.__module__ = cls.__module__
+                setattr(cls, name, method)
+
+    def _post(self, operation: Any, *arguments: Any) -> None:
+        """Send an operation that ends a `with` block, without waiting for its answer."""
+        self._channel.post(self, operation, arguments, self._channel.owner())
+
+    def __repr__(self) -> str:
+        kind = self.shared_type.type_name
+        number = self._reference.object_id
+        return f"<{type(self).__name__} of {kind} {number} at {self._channel.describe()}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._channel.reduce(self)
+
+    # A proxy inherits the shared class for its types only: equality is identity.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+def _unawaitable(said: str, fix: str, operation: str) -> Callable[..., NoReturn]:
+    def method(self: Proxy, *_given: Any) -> NoReturn:
+        name = type(self).__name__
+        known = operation in self.shared_type.operations or operation in dir(type(self))
+        advice = f"Use {fix}" if known else "This kind of object does not offer it"
+        raise TypeError(f"{said} cannot be awaited, and {name} is an async proxy. {advice}.")
+
+    return method
+
+
+class AsyncProxy(Proxy):
+    """The base of async proxies: every operation is a coroutine."""
+
+    _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = Composite.asynchronous
+
+    @property
+    def sync(self) -> Any:
+        """The blocking proxy of the same object, made without I/O."""
+        return self._channel.other_face(self, sync_face(self.shared_type))
+
+    @property
+    def aio(self) -> Any:
+        """This proxy."""
+        return self
+
+    __getitem__ = _unawaitable("d[k]", "'await d.get_item(k)', or 'd.sync[k]'", "get_item")
+    __setitem__ = _unawaitable("d[k] = v", "'await d.set(k, v)', or 'd.sync[k] = v'", "set")
+    __delitem__ = _unawaitable("del d[k]", "'await d.delete(k)', or 'del d.sync[k]'", "delete")
+    __contains__ = _unawaitable("k in d", "'await d.contains(k)', or 'k in d.sync'", "contains")
+    __len__ = _unawaitable("len(d)", "'await d.length()', or 'len(d.sync)'", "length")
+    __iter__ = _unawaitable("for k in d", "'async for k in d', or 'for k in d.sync'", "__aiter__")
+    __bool__ = _unawaitable("bool(d)", "'await d.length()', or compare with None", "length")
+    __enter__ = _unawaitable("with x", "'async with x', or 'with x.sync'", "__aenter__")
+
+    def __exit__(self, *_error: object) -> None: ...
+
+
+class SyncProxy(Proxy):
+    """The base of blocking proxies: every operation returns its result."""
+
+    _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = Composite.blocking
+
+    @property
+    def sync(self) -> Any:
+        """This proxy."""
+        return self
+
+    @property
+    def aio(self) -> Any:
+        """The async proxy of the same object, made without I/O."""
+        return self._channel.other_face(self, async_face(self.shared_type))
+
+
+_async_faces: dict[type[SharedObject], type[AsyncProxy]] = {}
+_sync_faces: dict[type[SharedObject], type[SyncProxy]] = {}
+
+
+def async_face(shared: type[SharedObject]) -> type[AsyncProxy]:
+    """Return the async proxy class of a shared type; one is made when none was written."""
+    if shared not in _async_faces:
+        type(f"{shared.__name__}Proxy", (AsyncProxy, shared), {})
+    return _async_faces[shared]
+
+
+def sync_face(shared: type[SharedObject]) -> type[SyncProxy]:
+    """Return the blocking proxy class of a shared type; one is made when none was written."""
+    if shared not in _sync_faces:
+        type(f"Sync{shared.__name__}Proxy", (SyncProxy, shared), {})
+    return _sync_faces[shared]
+
+
+class AsyncFactory:
+    """What makes shared objects for async code: a manager, or its `named` view."""
+
+    def _make(
+        self, face: type[Any], name: str | None, given: tuple[Any, ...], named: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        raise NotImplementedError
+
+
+class SyncFactory:
+    """What makes shared objects for blocking code: a manager, or its `named` view."""
+
+    def _make(
+        self, face: type[Any], name: str | None, given: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:
+        raise NotImplementedError

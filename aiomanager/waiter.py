@@ -1,0 +1,272 @@
+"""Results that come later: waiters, the fair queues that hold them, and who is calling.
+
+A waiter is the one way in which a shared object makes somebody wait, and the one way in which it
+hands out what can be taken back: a queue item, a lock. There is no task, thread, loop or clock
+here; the session that carries the call arms the deadline and says when a result was kept.
+
+    parked ----> granted ----> kept          the receiver has it for good
+       |            +--------> undone        cancelled, or its session ended, before that
+       +-------> ended                       a timeout's answer or an error: nothing to undo
+       +-------> withdrawn                   cancelled, or its session ended, while waiting
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = ("Caller", "Holder", "WaitQueue", "Waiter")
+
+R = TypeVar("R")
+
+PARKED: Final = "parked"
+GRANTED: Final = "granted"
+KEPT: Final = "kept"
+UNDONE: Final = "undone"
+ENDED: Final = "ended"
+WITHDRAWN: Final = "withdrawn"
+
+
+class Waiter(Generic[R]):
+    """One call's result: still to come, or come and not yet kept by its receiver."""
+
+    __slots__ = (
+        "_on_timeout",
+        "_queue",
+        "_undo",
+        "error",
+        "listener",
+        "request",
+        "state",
+        "ticket",
+        "timeout",
+        "value",
+    )
+
+    value: R
+
+    def __init__(self) -> None:
+        self.state = PARKED
+        self.error: Exception | None = None
+        self.timeout: float | None = None
+        """Seconds after which the session calls `expire`; None waits for ever."""
+        self.listener: Callable[[Waiter[R]], None] | None = None
+        """Told once, when a parked waiter is granted or ended."""
+        self.ticket = 0
+        self.request: Any = None
+        """What is waited for, as the object that parked it wants it."""
+        self._queue: WaitQueue[R] | None = None
+        self._undo: Callable[[], None] | None = None
+        self._on_timeout: Callable[[], R] | None = None
+
+    @classmethod
+    def granted(cls, value: R, undo: Callable[[], None]) -> "Waiter[R]":
+        """Return a result that is there at once, and that `undo` takes back until it is kept."""
+        waiter = cls()
+        waiter.value = value
+        waiter._undo = undo
+        waiter.state = GRANTED
+        return waiter
+
+    @property
+    def undoable(self) -> bool:
+        """Whether there is something to take back as long as the result is not kept."""
+        return self._undo is not None
+
+    def grant(self, value: R, undo: Callable[[], None] | None = None) -> None:
+        """Give a parked waiter its result; its queue must have let go of it."""
+        self.value = value
+        self._undo = undo
+        self._settle(GRANTED if undo is not None else ENDED)
+
+    def fail(self, error: Exception) -> None:
+        """End a parked waiter with an error."""
+        self._leave()
+        self.error = error
+        self._settle(ENDED)
+
+    def expire(self) -> None:
+        """End a parked waiter because its time is over; any other state stays as it is."""
+        if self.state is not PARKED:
+            return
+        self._leave()
+        try:
+            if self._on_timeout is None:
+                raise TimeoutError("the wait took longer than its timeout")
+            self.value = self._on_timeout()
+        except Exception as error:
+            self.error = error
+        self._settle(ENDED)
+
+    def keep(self) -> None:
+        """Make the result final: its receiver has it."""
+        if self.state is GRANTED:
+            self.state = KEPT
+            self._undo = None
+
+    def cancel(self) -> bool:
+        """Take the call back; return whether it now counts as never made."""
+        if self.state is PARKED:
+            self.state = WITHDRAWN
+            self._leave()
+            return True
+        if self.state is GRANTED and self._undo is not None:
+            self.state = UNDONE
+            undo, self._undo = self._undo, None
+            undo()
+            return True
+        return False
+
+    def suspend(self) -> None:
+        """Pass this waiter over while its session has no connection; it keeps its place."""
+        if self._queue is not None:
+            self._queue.suspend(self)
+
+    def resume(self) -> None:
+        """Consider this waiter again, at its old place."""
+        if self._queue is not None:
+            self._queue.resume(self)
+
+    def _leave(self) -> None:
+        if self._queue is not None:
+            self._queue.discard(self)
+
+    def _settle(self, state: str) -> None:
+        self.state = state
+        self._on_timeout = None
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener(self)
+
+
+class WaitQueue(Generic[R]):
+    """Those who wait for one thing, first come, first served.
+
+    `serve` is the object's own function that hands out whatever it has to whoever is first. It
+    is called here when that may have changed by itself: a waiter left, or came back.
+    """
+
+    __slots__ = ("_next_ticket", "_ready", "_serve", "_sorted", "_suspended")
+
+    def __init__(self, serve: Callable[[], None]) -> None:
+        self._serve = serve
+        self._ready: dict[Waiter[R], None] = {}
+        self._suspended: dict[Waiter[R], None] = {}
+        self._next_ticket = 0
+        self._sorted = True
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._suspended)
+
+    def park(
+        self,
+        timeout: float | None = None,
+        on_timeout: Callable[[], R] | None = None,
+        request: Any = None,
+    ) -> Waiter[R]:
+        """Return a new waiter at the end of the queue.
+
+        When its `timeout` (seconds) is over, `on_timeout` returns its result or raises.
+        """
+        waiter: Waiter[R] = Waiter()
+        waiter.request = request
+        self._next_ticket += 1
+        waiter.ticket = self._next_ticket
+        waiter.timeout = timeout
+        waiter._on_timeout = on_timeout  # pyright: ignore[reportPrivateUsage]
+        waiter._queue = self  # pyright: ignore[reportPrivateUsage]
+        self._ready[waiter] = None
+        return waiter
+
+    def first(self) -> Waiter[R] | None:
+        """Return who is to be served next, or None."""
+        if not self._sorted:
+            self._ready = dict.fromkeys(sorted(self._ready, key=lambda waiter: waiter.ticket))
+            self._sorted = True
+        return next(iter(self._ready), None)
+
+    def pop(self) -> Waiter[R] | None:
+        """Let go of who is to be served next and return it, or None."""
+        waiter = self.first()
+        if waiter is not None:
+            del self._ready[waiter]
+            waiter._queue = None  # pyright: ignore[reportPrivateUsage]
+        return waiter
+
+    def pop_all(self) -> "list[Waiter[R]]":
+        """Let go of all, in order, also of those who are suspended."""
+        everybody = sorted((*self._ready, *self._suspended), key=lambda waiter: waiter.ticket)
+        self._ready.clear()
+        self._suspended.clear()
+        for waiter in everybody:
+            waiter._queue = None  # pyright: ignore[reportPrivateUsage]
+        return everybody
+
+    def discard(self, waiter: Waiter[R]) -> None:
+        """Forget a waiter that no longer waits."""
+        self._ready.pop(waiter, None)
+        self._suspended.pop(waiter, None)
+        waiter._queue = None  # pyright: ignore[reportPrivateUsage]
+        self._serve()
+
+    def suspend(self, waiter: Waiter[R]) -> None:
+        """Pass over `waiter` until it resumes."""
+        if waiter in self._ready:
+            del self._ready[waiter]
+            self._suspended[waiter] = None
+
+    def resume(self, waiter: Waiter[R]) -> None:
+        """Consider `waiter` again, at its old place."""
+        if waiter in self._suspended:
+            del self._suspended[waiter]
+            self._ready[waiter] = None
+            self._sorted = False
+            self._serve()
+
+
+class Holder:
+    """One session as shared objects see it: when it ends, what it holds passes on."""
+
+    __slots__ = ("_held", "description", "fences")
+
+    def __init__(self, description: str, fences: Iterator[int]) -> None:
+        self.fences = fences
+        """The store's fence tokens: each is larger than all before."""
+        self.description = description
+        """Names the session in messages to people, such as "pid 4182"."""
+        self._held: dict[Hashable, Callable[[], None]] = {}
+
+    def hold(self, thing: Hashable, give_back: Callable[[], None]) -> None:
+        """Have `give_back` called if the session ends before `let_go(thing)`."""
+        self._held[thing] = give_back
+
+    def let_go(self, thing: Hashable) -> None:
+        """Forget what was given back in good order."""
+        self._held.pop(thing, None)
+
+    def end(self) -> None:
+        """Give back everything; the session must wait for nothing any more."""
+        while self._held:
+            _, give_back = self._held.popitem()
+            give_back()
+
+
+class Caller:
+    """Who calls: a session, the task or thread in it, and the time of the call."""
+
+    __slots__ = ("holder", "identity", "now", "owner")
+
+    def __init__(self, holder: Holder, owner: int | str, now: float) -> None:
+        self.holder = holder
+        self.owner = owner
+        self.identity: Hashable = owner if type(owner) is str else (holder, owner)
+        """What ownership compares: an owner that was named by the caller is the same one in
+        every session; a task or thread is one of its own session only."""
+        self.now = now
+        """Seconds of a clock that never goes back."""
+
+    def named(self, owner: str | None) -> "Caller":
+        """Return this caller under the owner that it names, if it names one."""
+        return self if owner is None else Caller(self.holder, owner, self.now)
+
+    def __str__(self) -> str:
+        who = self.owner if type(self.owner) is str else f"task or thread {self.owner}"
+        return f"{self.holder.description}, {who}"
