@@ -51,6 +51,7 @@ __all__ = (
     "Opaque",
     "Operation",
     "Parameter",
+    "Raw",
     "Shape",
     "SharedObject",
     "Step",
@@ -75,6 +76,9 @@ Step: TypeAlias = Annotated[Hashable, "step"]
 """One step of a path inside a value: a dict key or a list position."""
 Opaque: TypeAlias = Annotated[Any, "opaque"]
 """Any value: one that lies inside another, so that V does not describe it."""
+
+Raw: TypeAlias = Annotated[Any, "raw"]
+"""What is passed on as it travels, unread."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,6 +129,7 @@ _PLAIN: dict[object, Shape] = {
     Step: Shape("step"),
     Opaque: Shape("value"),
     Missing: Shape("missing"),
+    Raw: Shape("raw"),
     K: Shape("key"),
     V: Shape("value"),
 }
@@ -429,6 +434,10 @@ class SharedObject:
     operations: ClassVar[dict[str, Operation[..., Any]]] = {}
     maker: ClassVar[Signature]
     """The signature of `__init__`, which makes an object from a client's arguments."""
+    def _conflict(self, *arguments: Any) -> str | None:
+        """Say why this object is not what `named` with these arguments asks for, if so."""
+        return None
+
     version: int = 0
     """Rises with every call of an operation that may change the object."""
 

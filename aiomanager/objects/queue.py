@@ -77,6 +77,12 @@ class Queue(SharedObject, Generic[V]):
         self._putters = WaitQueue[None](self._serve)
         self._joining = WaitQueue[None](self._serve_joining)
 
+    def _conflict(self, *arguments: Any) -> str | None:
+        asked = arguments[0] if arguments else 0
+        if max(asked, 0) != max(self._maxsize, 0):
+            return f"has maxsize {self._maxsize}, not {asked}"
+        return None
+
     # What moves items
 
     def _room(self) -> bool:

@@ -26,7 +26,6 @@ else:
     Timestamp = msgpack.Timestamp
 
 __all__ = (
-    "MAX_DEPTH",
     "ExtType",
     "Packer",
     "Timestamp",
@@ -37,9 +36,6 @@ __all__ = (
     "unpack",
     "walk",
 )
-
-MAX_DEPTH: Final = 128
-"""`walk` refuses arrays and maps nested deeper than this."""
 
 _library: Any = cast("Any", msgpack)
 
@@ -52,11 +48,14 @@ class Packer(Protocol):
 
 
 def new_packer() -> Packer:
-    """Return a packer: plain types, bytes as bin, surrogates and too big integers refused."""
-    return cast("Packer", _library.Packer(buf_size=1024))
+    """Return a packer of exact plain types, which takes bytearray and memoryview for bytes.
+
+    It raises TypeError for other types, OverflowError for too big integers, UnicodeEncodeError for
+    surrogates, and ValueError for too many levels.
+    """
+    return cast("Packer", _library.Packer(strict_types=True, buf_size=1024))
 
 
-_unpackb: Callable[..., Any] = _library.unpackb
 _new_ext: Callable[..., Any] = cast("Any", tuple).__new__
 
 
@@ -82,17 +81,23 @@ def pack_ext(code: int, *parts: bytes | memoryview) -> bytes:
 _FIXEXT: Final = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 
 
-def unpack(
-    data: bytes,
-    ext_hook: Callable[[int, bytes], Any],
-    pairs_hook: Callable[[list[tuple[Any, Any]]], Any] | None = None,
-) -> Any:
-    """Return the one value that `data` holds.
+class _Unpack(Protocol):
+    def __call__(
+        self,
+        data: bytes,
+        *,
+        ext_hook: Callable[[int, bytes], Any],
+        object_pairs_hook: Callable[[list[tuple[Any, Any]]], Any] | None,
+        strict_map_key: bool,
+    ) -> Any: ...
 
-    Raises ValueError for bytes that are no encoding of one value, TypeError for an unhashable map
-    key, and whatever a hook raises.
-    """
-    return _unpackb(data, ext_hook=ext_hook, object_pairs_hook=pairs_hook, strict_map_key=False)
+
+unpack: Final = cast("_Unpack", _library.unpackb)
+"""Return the one value that `data` holds.
+
+Raises ValueError for bytes that are no encoding of one value, TypeError for an unhashable map
+key, and whatever a hook raises.
+"""
 
 
 def read_front(data: bytes) -> tuple[Any, int]:
@@ -106,32 +111,34 @@ def read_front(data: bytes) -> tuple[Any, int]:
     return value, reader.tell()
 
 
-_prefix: bytes | None = None
+_levels: int | None = None
 
 
-def walk(data: bytes) -> None:
+def walk(data: bytes, depth: int) -> None:
     """Check headers, lengths and depth of `data` without building anything.
 
-    Raises ValueError when it is not exactly one value, or nested deeper than MAX_DEPTH.
+    Raises ValueError when it is not exactly one value, or arrays and maps are nested deeper than
+    `depth`. With a library of no fixed limit the depth goes unchecked.
     """
-    global _prefix
-    if _prefix is None:
-        _prefix = _probe()
-    reader: Any = _library.Unpacker(None, max_buffer_size=len(_prefix) + len(data))
-    reader.feed(_prefix)
+    global _levels
+    if _levels is None:
+        _levels = _probe()
+    around = b"\x91" * (_levels - depth)
+    reader: Any = _library.Unpacker(None, max_buffer_size=len(around) + len(data))
+    reader.feed(around)
     reader.feed(data)
     try:
         reader.skip()
     except _library.OutOfData:
         raise ValueError("incomplete, or a header promises too much") from None
-    if reader.tell() != len(_prefix) + len(data):
+    if reader.tell() != len(around) + len(data):
         raise ValueError("bytes after the end of the value")
 
 
-def _probe() -> bytes:
-    """Find how many arrays around a value leave room for MAX_DEPTH levels inside.
+def _probe() -> int:
+    """Find how many levels the library takes; 0 when it has no fixed limit.
 
-    The library's own limit is fixed when it is compiled (1024) and cannot be asked for.
+    The limit is set when it is compiled (1024) and cannot be asked for.
     """
 
     def nests(levels: int) -> bool:
@@ -143,10 +150,14 @@ def _probe() -> bytes:
             return False
         return True
 
-    low, high = MAX_DEPTH, 1 << 16
+    low, high = 256, 1 << 16
     if not nests(low) or nests(high):
-        return b""  # an implementation without a fixed limit: only the later check counts
+        return 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if nests(middle) else (low, middle)
-    return b"\x91" * (low - MAX_DEPTH)
+    return low
+
+
+depth_checked: Final = not _library.Packer.__module__.endswith("fallback")
+"""Whether `walk` checks the depth: the pure Python library recurses and has no fixed limit."""

@@ -58,7 +58,10 @@ def parse_address(value: "str | bytes | os.PathLike[str] | tuple[str, int] | Add
         return _unix(value)
     scheme, separator, rest = value.partition("://")
     if not separator:
-        raise ValueError(f"{_shown(value)} is no address: write {_FORMS}")
+        host, colon, port = value.rpartition(":")
+        if host and colon and port.isdigit():
+            raise ValueError(f"{_shown(value)} lacks its scheme: write tcp:// in front of it")
+        raise ValueError(f"{_shown(value)} is no address: write {_FORMS} (a path begins with '/')")
     scheme = scheme.lower()
     if scheme not in _SCHEMES:
         raise ValueError(f"the scheme of {_shown(value)} is unknown: write {_FORMS}")

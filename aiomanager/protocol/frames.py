@@ -9,7 +9,7 @@ __all__ = ("MAX_FRAME", "FrameBuffer", "frame")
 MAX_FRAME: Final = 1 << 30
 """The largest payload that the format allows; both sides agree on a smaller one or this."""
 
-_SMALL = 1 << 16
+_SMALL = 1 << 12
 
 
 def frame(payload: bytes) -> bytes:

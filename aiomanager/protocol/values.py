@@ -266,8 +266,15 @@ def _lower_datetime(low: _Lowering, value: datetime.datetime, depth: int) -> Ext
     offset = _offset_of(value.utcoffset())
     if zone is None or offset is None:
         return low.fallback(low, value)
-    wall = (value.replace(tzinfo=None) - _EPOCH) // _MICROSECOND
-    return ext(DATETIME, _DATETIME.pack(wall, offset, value.fold) + zone.encode())
+    return ext(
+        DATETIME, _DATETIME.pack(wall_microseconds(value), offset, value.fold) + zone.encode()
+    )
+
+
+def wall_microseconds(value: datetime.datetime) -> int:
+    """Return the microseconds since 1970 that the clock on the wall shows, whatever its zone."""
+    seconds = (value.hour * 60 + value.minute) * 60 + value.second
+    return ((value.toordinal() - _DAY_ZERO) * 86_400 + seconds) * 1_000_000 + value.microsecond
 
 
 def _lower_time(low: _Lowering, value: datetime.time, depth: int) -> ExtType:
@@ -311,7 +318,7 @@ def _lower_decimal(low: _Lowering, value: Any, depth: int) -> ExtType:
 _decimal_context: Any = None
 
 
-def _exact() -> Any:
+def exact_decimals() -> Any:
     """Return a decimal context that neither rounds nor depends on the user's own."""
     global _decimal_context
     if _decimal_context is None:
@@ -330,7 +337,7 @@ def _exact() -> Any:
 
 def decimal_payload(value: Any) -> bytes:
     """Return the exact scientific notation of a Decimal; raises TooLarge beyond the limit."""
-    text: str = _exact().to_sci_string(value)
+    text: str = exact_decimals().to_sci_string(value)
     if len(text) > MAX_DECIMAL:
         raise TooLarge(f"a Decimal of {len(text)} characters; the limit is {MAX_DECIMAL}")
     return text.encode("ascii")
@@ -451,7 +458,7 @@ def _plain(value: list[Any] | dict[Any, Any], depth: int) -> bool:
     if _SCALARS.issuperset(map(type, items)):
         return True
     for item in items:
-        kind = type(item)
+        kind = _kind_of(item)
         if kind not in _SCALARS and not (
             (kind is list or kind is dict) and _plain(item, depth + 1)
         ):
@@ -476,9 +483,9 @@ _Pairs: TypeAlias = Callable[[list[tuple[Any, Any]]], dict[Any, Any]]
 
 def _items(data: bytes, load: _Load) -> list[Any]:
     items = load(data)
-    if type(items) is not list:
-        raise BadEncoding("a tuple or set must hold an array")
-    return cast("list[Any]", items)
+    if _kind_of(items) is not list:
+        raise BadEncoding("a part that must hold an array")
+    return items
 
 
 def _read_tuple(codec: "_Base", data: bytes, load: _Load) -> tuple[Any, ...]:
@@ -522,7 +529,7 @@ def _read_decimal(codec: "_Base", data: bytes, load: _Load) -> Any:
     import decimal
 
     text = data.decode("ascii")
-    context = _exact()
+    context = exact_decimals()
     try:
         value = decimal.Decimal(text, context)
     except decimal.InvalidOperation:
@@ -640,22 +647,22 @@ def array_header(data: bytes) -> tuple[str, list[int], str, str, int]:
         head, start = read_front(data[:_MAX_ARRAY_HEADER])
     except (ValueError, TypeError) as error:
         raise BadEncoding(f"a typed array without a header: {error}") from None
-    if type(head) is not list or len(cast("list[Any]", head)) != 4:
+    if _kind_of(head) is not list or len(head) != 4:
         raise BadEncoding("a typed array's header has four items")
-    dtype, shape, order, hint = cast("list[Any]", head)
+    dtype, shape, order, hint = head
     width = _DTYPES.get(dtype) if type(dtype) is str else None
     if width is None or order not in ("C", "F") or type(hint) is not str:
         raise BadEncoding("a typed array with an unknown dtype or order")
-    if type(shape) is not list or len(cast("list[Any]", shape)) > _MAX_DIMENSIONS:
+    if _kind_of(shape) is not list or len(shape) > _MAX_DIMENSIONS:
         raise BadEncoding("a typed array's shape is a list of up to 32 integers")
     size = width
-    for edge in cast("list[Any]", shape):
+    for edge in shape:
         if type(edge) is not int or not 0 <= edge < 1 << 63:
             raise BadEncoding("a typed array's edges are integers from 0 to 2^63 - 1")
         size *= edge
     if size != len(data) - start:
         raise BadEncoding("a typed array whose shape does not fit its length")
-    return cast("str", dtype), cast("list[int]", shape), cast("str", order), hint, start
+    return dtype, shape, order, hint, start
 
 
 def _make_array(dtype: str, hint: str, data: bytes, start: int) -> Any:
@@ -688,12 +695,10 @@ def reference_of(data: bytes) -> tuple[int, str]:
         pair, size = read_front(data) if len(data) <= _MAX_ARRAY_HEADER else (None, 0)
     except (ValueError, TypeError) as error:
         raise BadEncoding(f"not an object reference: {error}") from None
-    if type(pair) is list and size == len(data):
-        match cast("list[Any]", pair):
-            case [int() as object_id, str() as name] if object_id >= 0 and object_id is not True:
-                return object_id, name
-            case _:
-                pass
+    if _kind_of(pair) is list and len(pair) == 2 and size == len(data):
+        object_id, name = pair
+        if _kind_of(object_id) is int and object_id >= 0 and _kind_of(name) is str:
+            return object_id, name
     raise BadEncoding("an object reference is an object id and a type name")
 
 
@@ -1006,7 +1011,7 @@ class ValueCodec(_Base):
         if kind is bytes:
             return self.load(cast("bytes", packed))
         if kind is list:
-            data, _ = _with_references(cast("list[Any]", packed))
+            data, _ = _with_references(packed)
             return self.load(data)
         if kind in _SCALARS:
             return packed
@@ -1156,10 +1161,10 @@ def _closed(value: Any) -> bool:
     return kind in _CONTAINERS and any(map(_closed, value))
 
 
-def _with_references(packed: list[Any]) -> tuple[bytes, list[int]]:
-    if len(packed) != 2 or type(packed[0]) is not bytes or type(packed[1]) is not list:
+def _with_references(packed: Any) -> tuple[bytes, list[int]]:
+    if len(packed) != 2 or _kind_of(packed[0]) is not bytes or _kind_of(packed[1]) is not list:
         raise BadEncoding("a value with references is bytes and a list of object ids")
-    return packed[0], cast("list[int]", packed[1])
+    return packed[0], packed[1]
 
 
 def check_packed(wire: object) -> None:
@@ -1167,14 +1172,14 @@ def check_packed(wire: object) -> None:
 
     Raises BadEncoding unless it is a scalar, bytes, or bytes with the ids of referred objects.
     """
-    if type(wire) is list:
-        data, references = _with_references(cast("list[Any]", wire))
+    kind = _kind_of(wire)
+    data = wire
+    if kind is list:
+        data, references = _with_references(wire)
         for object_id in references:
-            if type(object_id) is not int or object_id < 0:
+            if _kind_of(object_id) is not int or object_id < 0:
                 raise BadEncoding("an object id is an integer from zero")
-    elif type(wire) in _SCALARS:
-        data = wire
-    else:
-        raise BadEncoding(f"a value does not travel as {type(wire).__name__}")
+    elif kind not in _SCALARS:
+        raise BadEncoding(f"a value does not travel as {kind.__name__}")
     if data == b"":
         raise BadEncoding("no bytes are no value")

@@ -333,9 +333,8 @@ class Model:
         unit = state.unit if move.unit is None else move.unit
         queue = state.queue
         if move.leaves:
-            queue = tuple(
-                entry for entry in queue if entry[0] != who or entry[1] not in move.leaves
-            )
+            left = {(who, call) for call in move.leaves}
+            queue = tuple(entry for entry in queue if entry not in left)
         if move.joins:
             queue += ((who, move.joins),)
         if move.serves and unit is Unit.FREE:
@@ -394,10 +393,10 @@ class Model:
         for side in sides:
             if side.over:
                 continue
-            if side.up or side.down or side.client.received != side.server.sent:
+            if side.up or side.down:
                 return Fault.UNDELIVERED
-            if side.server.received != side.client.sent:
-                return Fault.UNDELIVERED
+            if side.phase not in (Phase.IDLE, Phase.WAITING):
+                return Fault.UNANSWERED
             for call, grant in side.grants:
                 if grant is Grant.PARKED and (side.phase, side.call) == (Phase.WAITING, call):
                     if state.unit is Unit.FREE:
@@ -408,8 +407,9 @@ class Model:
                     return Fault.LOST_UNIT
             if side.phase is Phase.WAITING and not side.grants:
                 return Fault.UNANSWERED
-            if side.phase not in (Phase.IDLE, Phase.WAITING):
-                return Fault.UNANSWERED
+            client, server = side.client, side.server
+            if client.received < server.sent or server.received < client.sent:
+                return Fault.UNDELIVERED
         if state.unit is Unit.TAKEN and kept != 1:
             return Fault.LOST_UNIT
         if state.unit is Unit.CONSUMED and all(side.holds is Holds.NOTHING for side in sides):

@@ -1,0 +1,228 @@
+"""The client's end of a session: calls become frames, frames become answers.
+
+The three shells share it. It outlives its connections: what is not confirmed is sent again on
+the next one. There is no socket, clock, loop or thread here.
+"""
+
+from collections import deque
+from typing import Any, Generic, TypeVar, cast
+
+from aiomanager.errors import BadEncoding, ProtocolError, TooLarge, exception_of
+from aiomanager.protocol.frames import FrameBuffer, frame
+from aiomanager.protocol.messages import (
+    ACK,
+    BYE,
+    CALL,
+    CANCEL,
+    CANCELLED,
+    ERROR,
+    FIRST_UNSEQUENCED,
+    GOAWAY,
+    HOLD,
+    KEEP,
+    POST,
+    RELEASE,
+    RESULT,
+    decode,
+    encode,
+)
+from aiomanager.protocol.stream import Stream
+
+__all__ = ("ClientSession", "error_of")
+
+W = TypeVar("W")
+
+
+class ClientSession(Generic[W]):
+    """One ordered stream of calls; `W` is whatever the shell keeps for who waits for an answer."""
+
+    def __init__(self, session_id: bytes, limits: dict[str, int]) -> None:
+        self.session_id = session_id
+        self.stream = Stream()
+        self.calls: dict[int, W] = {}
+        """Who waits for the answer of which call."""
+        self.cancelling: dict[int, W] = {}
+        """Who waits to hear how the cancellation of a call went."""
+        self.posted: dict[int, int] = {}
+        """The object of each call that was posted and not yet confirmed."""
+        self.losses: dict[int, Exception] = {}
+        """By object: how a posted call failed. Its next call raises that."""
+        self.goaway: Exception | None = None
+        """Why the server ended the connection, if it said so."""
+        self._limits = limits
+        self._frames = FrameBuffer(limits["frame"])
+        self._next_id = 0
+        self._output: list[bytes] = []
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._kept: list[int] = []
+        self._dropped: list[int] = []
+
+    # What goes out
+
+    def call(self, waiting: W, object_id: int, name: str, arguments: list[Any], owner: int) -> int:
+        """Add a call to the output; return its id, under which `waiting` is answered."""
+        self._next_id = call_id = self._next_id + 1
+        payload = encode([CALL, self.stream.received, call_id, object_id, name, arguments, owner])
+        self.calls[call_id] = waiting
+        self._add(call_id, payload)
+        return call_id
+
+    def post(self, object_id: int, name: str, arguments: list[Any], owner: int) -> None:
+        """Add a call to the output that is answered only if it fails."""
+        self._next_id = call_id = self._next_id + 1
+        self._add(
+            call_id,
+            encode([POST, self.stream.received, call_id, object_id, name, arguments, owner]),
+        )
+        self.posted[call_id] = object_id
+        if len(self.posted) > 1024:
+            # Silence means that it went well.
+            del self.posted[next(iter(self.posted))]
+
+    def cancel(self, call_id: int, waiting: W) -> bool:
+        """Take a call back; return False when it was never sent, so that there is no answer.
+
+        Otherwise `waiting` gets the CANCELLED message, and an answer of the call is dropped.
+        """
+        self.calls.pop(call_id, None)
+        for position, (held_id, _) in enumerate(self._held):
+            if held_id == call_id:
+                del self._held[position]
+                return False
+        self.cancelling[call_id] = waiting
+        self._send(encode([CANCEL, self.stream.received, call_id]))
+        return True
+
+    def keep(self, call_id: int) -> None:
+        """Say that what a call was granted has reached the application."""
+        self._kept.append(call_id)
+
+    def hold(self, object_ids: list[int]) -> None:
+        """Count a reference to each of these objects."""
+        self._send(encode([HOLD, self.stream.received, object_ids]))
+
+    def release(self, object_ids: list[int]) -> None:
+        """Count a reference to each of these objects less."""
+        self._dropped.extend(object_ids)
+
+    def bye(self) -> None:
+        """Add the end of the session to the output."""
+        self._send(encode([BYE, self.stream.received]))
+
+    def _add(self, call_id: int, payload: bytes) -> None:
+        if len(payload) > self._limits["frame"]:
+            self.calls.pop(call_id, None)
+            raise TooLarge(
+                f"the call is {len(payload)} bytes long and the server takes at most "
+                f"{self._limits['frame']}; send it in parts, or raise the server's limit"
+            )
+        if self._held or not self._fits(len(payload)):
+            self._held.append((call_id, payload))
+        else:
+            self._send(payload)
+
+    def _fits(self, size: int) -> bool:
+        stream = self.stream
+        waiting = stream.unacknowledged
+        return not waiting or (
+            waiting < self._limits["calls"] and stream.kept_bytes + size <= self._limits["window"]
+        )
+
+    def _send(self, payload: bytes) -> None:
+        message = frame(payload)
+        self.stream.send(message)
+        self._output.append(message)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._output or self._kept or self._dropped or self.stream.ack_due)
+
+    def data_to_send(self) -> list[bytes]:
+        """Return what is to be written now, and forget it."""
+        if self._kept:
+            kept, self._kept = self._kept, []
+            self._send(encode([KEEP, self.stream.received, kept]))
+        if self._dropped:
+            dropped, self._dropped = self._dropped, []
+            self._send(encode([RELEASE, self.stream.received, dropped]))
+        if self.stream.ack_due and not self._output:
+            self._output.append(frame(encode([ACK, self.stream.told()])))
+        output, self._output = self._output, []
+        return output
+
+    # What comes in
+
+    def receive_data(self, data: bytes) -> list[tuple[W, list[Any]]]:
+        """Take bytes of the connection; return who is answered, and with which message.
+
+        Raises:
+            ProtocolError: the connection must be closed; the session may be resumed.
+        """
+        answered: list[tuple[W, list[Any]]] = []
+        stream = self.stream
+        for payload in self._frames.feed(data):
+            message = decode(payload)
+            kind = message[0]
+            if kind >= FIRST_UNSEQUENCED:
+                stream.acknowledge(message[1])
+                if kind == GOAWAY and len(message) >= 4:
+                    self.goaway = exception_of(message[2], str(message[3]))
+                continue
+            stream.receive(message[1], len(payload))
+            if len(message) < 4 or type(message[2]) is not int:
+                raise BadEncoding("an answer must name its call")
+            call_id = message[2]
+            if kind in (RESULT, ERROR):
+                if kind == ERROR and len(message) < 6:
+                    raise BadEncoding("an error has a code, a message and data")
+                waiting = self.calls.pop(call_id, None)
+                if waiting is not None:
+                    answered.append((waiting, message))
+                elif call_id in self.posted:
+                    self.losses[self.posted.pop(call_id)] = error_of(message)
+            elif kind == CANCELLED:
+                waiting = self.cancelling.pop(call_id, None)
+                if waiting is not None:
+                    answered.append((waiting, message))
+            else:
+                raise ProtocolError(f"a server sends no message of type {kind}")
+        while self._held and self._fits(len(self._held[0][1])):
+            self._send(self._held.popleft()[1])
+        return answered
+
+    # Connections
+
+    def detach(self) -> None:
+        """Lose the connection."""
+        self._output.clear()
+        self._frames = FrameBuffer(self._limits["frame"])
+        self.goaway = None
+
+    def attach(self, received: int) -> None:
+        """Go on over a new connection, whose server has received so many messages.
+
+        Raises:
+            ProtocolError: the count cannot be right.
+        """
+        self._output = self.stream.resume(received)
+
+    def end(self) -> list[W]:
+        """Forget everything, as the server has; return who waits for answers in vain."""
+        waiting = [*self.calls.values(), *self.cancelling.values()]
+        self.calls.clear()
+        self.cancelling.clear()
+        self._held.clear()
+        self._output.clear()
+        return waiting
+
+
+def error_of(message: list[Any], decode_key: Any = None) -> Exception:
+    """Return the exception that an ERROR message stands for."""
+    code, text, data = message[3:6]
+    error = exception_of(cast("int", code), str(text))
+    if data is not None and isinstance(error, KeyError) and decode_key is not None:
+        error.args = (decode_key(data),)
+    elif not text:
+        error.args = ()
+    return error

@@ -1,0 +1,302 @@
+"""Argument plans: how the arguments and the result of each operation travel.
+
+A plan is made from an operation's declared shapes when a type is first used, out of plain
+closures, one for each number of arguments. The two sides differ only in their leaves: what they
+do with a key and a value. Nothing is sent here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from aiomanager.errors import BadParameters
+from aiomanager.operation import Operation, Shape, Signature
+from aiomanager.stored import ABSENT, MISSING
+
+__all__ = ("Leaves", "Plan", "Plans")
+
+Convert: TypeAlias = Callable[[Any], Any]
+
+NOT_THERE: Final[list[Any]] = []
+"""The wire form of ABSENT and MISSING: no value looks like it."""
+
+
+class Leaves(NamedTuple):
+    """What one side does with keys, values and paths."""
+
+    encode_key: Convert
+    encode_value: Convert
+    decode_key: Convert
+    decode_value: Convert
+    decode_path: Convert
+
+
+class Plan:
+    """How one operation travels, for one side."""
+
+    __slots__ = ("_decoders", "_encoders", "decode_result", "encode_result", "operation")
+
+    def __init__(
+        self,
+        operation: Operation[..., Any] | None,
+        decoders: dict[int, Convert],
+        encoders: dict[int, Convert],
+        decode_result: Convert,
+        encode_result: Convert,
+    ) -> None:
+        self.operation = operation
+        self._decoders = decoders
+        self._encoders = encoders
+        self.decode_result = decode_result
+        self.encode_result = encode_result
+
+    def encode(self, arguments: tuple[Any, ...]) -> list[Any]:
+        """Return arguments as they travel.
+
+        Raises:
+            TypeError, ValueError: one of them cannot.
+        """
+        return cast("list[Any]", self._encoders[len(arguments)](arguments))
+
+    def decode(self, arguments: list[Any]) -> tuple[Any, ...]:
+        """Return the arguments that came.
+
+        Raises:
+            BadParameters: their number or types are not those that were declared.
+        """
+        try:
+            decode = self._decoders[len(arguments)]
+        except KeyError:
+            low, high = min(self._decoders), max(self._decoders)
+            expected = str(low) if low == high else f"{low} to {high}"
+            raise BadParameters(f"takes {expected} arguments, not {len(arguments)}") from None
+        return cast("tuple[Any, ...]", decode(arguments))
+
+
+class Plans:
+    """The plans of one side, made on first use."""
+
+    def __init__(self, leaves: Leaves) -> None:
+        self._leaves = leaves
+        self._plans: dict[Operation[..., Any], Plan] = {}
+
+    def of(self, operation: Operation[..., Any]) -> Plan:
+        """Return the plan of an operation."""
+        plan = self._plans.get(operation)
+        if plan is None:
+            plan = self._plans[operation] = self.made(operation.signature, operation)
+        return plan
+
+    def made(self, signature: Signature, operation: Operation[..., Any] | None = None) -> Plan:
+        """Make the plan of a signature."""
+        shapes = [parameter.shape for parameter in signature.parameters]
+        decode = [self._decoder(shape) for shape in shapes]
+        encode = [self._encoder(shape) for shape in shapes]
+        counts = range(signature.required, len(shapes) + 1)
+        return Plan(
+            operation,
+            {count: _spread_tuple(decode[:count]) for count in counts},
+            {count: _spread_list(encode[:count]) for count in counts},
+            self._decoder(signature.result),
+            self._encoder(signature.result),
+        )
+
+    def _encoder(self, shape: Shape) -> Convert:
+        kind, parts = shape
+        if kind == "key":
+            return self._leaves.encode_key
+        if kind in ("value", "value_or_absent", "value_or_missing"):
+            return _or_not_there(self._leaves.encode_value) if kind != "value" else (
+                self._leaves.encode_value
+            )  # fmt: skip
+        if kind == "step":
+            return self._leaves.encode_key
+        if kind == "default":
+            return _nothing
+        if kind == "optional":
+            return _optional(self._encoder(parts[0]))
+        if kind in ("list", "path"):
+            return _encode_list(self._encoder(parts[0]))
+        if kind == "tuple":
+            return _encode_tuple([self._encoder(part) for part in parts])
+        if kind == "pairs":
+            return _encode_pairs(self._encoder(parts[0]), self._encoder(parts[1]))
+        return _checked(kind)
+
+    def _decoder(self, shape: Shape) -> Convert:
+        kind, parts = shape
+        if kind == "key":
+            return self._leaves.decode_key
+        if kind == "value":
+            return self._leaves.decode_value
+        if kind == "value_or_absent":
+            return _or(self._leaves.decode_value, ABSENT)
+        if kind == "value_or_missing":
+            return _or(self._leaves.decode_value, MISSING)
+        if kind == "default":
+            return _absent
+        if kind == "optional":
+            return _optional(self._decoder(parts[0]))
+        if kind == "path":
+            return self._leaves.decode_path
+        if kind == "list":
+            return _decode_list(self._decoder(parts[0]))
+        if kind == "tuple":
+            return _decode_tuple([self._decoder(part) for part in parts])
+        if kind == "pairs":
+            return _decode_pairs(self._decoder(parts[0]), self._decoder(parts[1]))
+        return _checked(kind)
+
+
+def _spread_tuple(convert: list[Convert]) -> Convert:
+    if not convert:
+        return lambda values: ()
+    if len(convert) == 1:
+        (one,) = convert
+        return lambda values: (one(values[0]),)
+    if len(convert) == 2:
+        one, two = convert
+        return lambda values: (one(values[0]), two(values[1]))
+    return lambda values: tuple([f(value) for f, value in zip(convert, values, strict=True)])
+
+
+def _spread_list(convert: list[Convert]) -> Convert:
+    if not convert:
+        return lambda values: []
+    if len(convert) == 1:
+        (one,) = convert
+        return lambda values: [one(values[0])]
+    if len(convert) == 2:
+        one, two = convert
+        return lambda values: [one(values[0]), two(values[1])]
+    return lambda values: [f(value) for f, value in zip(convert, values, strict=True)]
+
+
+def _nothing(_value: Any) -> None:
+    """Encode a default that stays with the caller."""
+
+
+def _absent(_value: Any) -> Any:
+    return ABSENT
+
+
+def _or_not_there(encode: Convert) -> Convert:
+    return lambda value: NOT_THERE if value is MISSING or value is ABSENT else encode(value)
+
+
+def _or(decode: Convert, stand_in: object) -> Convert:
+    return lambda wire: stand_in if type(wire) is list and not wire else decode(wire)
+
+
+def _optional(convert: Convert) -> Convert:
+    return lambda value: None if value is None else convert(value)
+
+
+def _encode_list(encode: Convert) -> Convert:
+    def run(items: Any) -> list[Any]:
+        if isinstance(items, str | bytes):
+            raise TypeError(f"expected a list or tuple of items, not {type(items).__name__}")
+        return [encode(item) for item in items]
+
+    return run
+
+
+def _decode_list(decode: Convert) -> Convert:
+    def run(items: Any) -> list[Any]:
+        if type(items) is not list:
+            raise BadParameters(f"expected an array, not {_name(items)}")
+        return [decode(item) for item in cast("list[Any]", items)]
+
+    return run
+
+
+def _encode_tuple(encoders: list[Convert]) -> Convert:
+    return lambda items: [f(item) for f, item in zip(encoders, items, strict=True)]
+
+
+def _decode_tuple(decoders: list[Convert]) -> Convert:
+    def run(items: Any) -> tuple[Any, ...]:
+        if type(items) is not list or len(cast("list[Any]", items)) != len(decoders):
+            raise BadParameters(f"expected an array of {len(decoders)}, not {_name(items)}")
+        return tuple([f(item) for f, item in zip(decoders, cast("list[Any]", items), strict=True)])
+
+    return run
+
+
+def _encode_pairs(key: Convert, value: Convert) -> Convert:
+    def run(items: Any) -> list[list[Any]]:
+        pairs = items.items() if isinstance(items, Mapping) else _pairs_of(items)
+        return [[key(k), value(v)] for k, v in pairs]
+
+    return run
+
+
+def _pairs_of(items: Any) -> Any:
+    # As dict() does: whatever has keys() is a mapping, such as a blocking proxy.
+    if not isinstance(items, type) and callable(getattr(items, "keys", None)):
+        return dict(items).items()
+    return items
+
+
+def _decode_pairs(key: Convert, value: Convert) -> Convert:
+    def run(items: Any) -> dict[Any, Any]:
+        if type(items) is not list:
+            raise BadParameters(f"expected an array of pairs, not {_name(items)}")
+        found: dict[Any, Any] = {}
+        for pair in cast("list[Any]", items):
+            if type(pair) is not list or len(cast("list[Any]", pair)) != 2:
+                raise BadParameters(f"expected a pair, not {_name(pair)}")
+            found[key(pair[0])] = value(pair[1])
+        return found
+
+    return run
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "nil": (type(None),),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "bytes": (bytes,),
+}
+
+
+def _checked(kind: str) -> Convert:
+    """Return what lets a plain value of the right type pass, on either side."""
+    if kind == "raw":
+        return lambda value: value
+    if kind == "nil":
+        return lambda value: None
+    types = _TYPES[kind]
+    if len(types) == 1:
+        (only,) = types
+
+        def check(value: Any) -> Any:
+            return value if type(value) is only else _coerced(value, types, kind)
+
+        return check
+
+    def check_any(value: Any) -> Any:
+        return value if type(value) in types else _coerced(value, types, kind)
+
+    return check_any
+
+
+def _coerced(value: Any, types: tuple[type, ...], kind: str) -> Any:
+    """Return a subclass's value as the plain type; numbers may come as what they stand for."""
+    if kind == "bool" and type(value) is int and value in (0, 1):
+        return bool(value)
+    if kind == "int" and hasattr(type(value), "__index__"):
+        return int(value.__index__())
+    if kind == "bool":
+        raise BadParameters(f"expected a bool, not {_name(value)}")
+    for plain in types:
+        if isinstance(value, plain):
+            return plain(value)
+    if kind == "float" and hasattr(type(value), "__float__"):
+        return float(value)
+    raise BadParameters(f"expected {kind}, not {_name(value)}")
+
+
+def _name(value: Any) -> str:
+    return "nil" if value is None else type(value).__name__

@@ -1,0 +1,523 @@
+"""The server's end of sessions: it carries out one client's calls and answers them.
+
+Bytes, time and ids come in through hands; answers go out through them. Every operation runs to
+its end before the next begins, so each is atomic. There is no socket, clock or loop here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+from aiomanager.errors import (
+    BadParameters,
+    LimitReached,
+    ObjectGone,
+    ProtocolError,
+    SessionLost,
+    UnknownOperation,
+    code_of,
+)
+from aiomanager.protocol.frames import frame
+from aiomanager.protocol.handshake import Hello
+from aiomanager.protocol.keys import wire_key
+from aiomanager.protocol.messages import (
+    ACK,
+    BYE,
+    CALL,
+    CANCEL,
+    CANCELLED,
+    ERROR,
+    FIRST_UNSEQUENCED,
+    GOAWAY,
+    HOLD,
+    KEEP,
+    POST,
+    RELEASE,
+    RESULT,
+    decode,
+    encode,
+)
+from aiomanager.protocol.stream import Stream
+from aiomanager.sessions.plans import Plan
+from aiomanager.sessions.store import Client, Store
+from aiomanager.waiter import Caller, Holder, Waiter
+
+__all__ = ("DEFAULT_LIMITS", "Hands", "ServerCore", "ServerSession", "Timer")
+
+DEFAULT_LIMITS: Final = {
+    "frame": 1 << 28,  # the largest payload
+    "calls": 1024,  # messages that a client may have sent and not yet seen confirmed
+    "window": 1 << 22,  # their bytes; one message may be larger
+    "waits": 100_000,  # calls of one session that wait
+}
+OUTPUT: Final = 1 << 23
+"""A session with so many bytes of unconfirmed answers executes nothing until some are confirmed."""
+LINGER: Final = 60.0
+"""Seconds for which a client's references outlive its last session."""
+
+Write: TypeAlias = Callable[[list[bytes]], None]
+Close: TypeAlias = Callable[[], None]
+
+
+class Timer(Protocol):
+    """What `call_later` returns."""
+
+    def cancel(self) -> None: ...
+
+
+class Hands(Protocol):
+    """What a server needs of the world around it."""
+
+    def call_later(self, seconds: float, function: Callable[[], None], /) -> Timer: ...
+    def now(self) -> float:
+        """Return the seconds of a clock that never goes back."""
+        ...
+
+    def new_id(self) -> bytes:
+        """Return 16 random bytes that nobody can guess."""
+        ...
+
+    def report(self, message: str, error: BaseException, /) -> None:
+        """Log a fault of the server or of a user's type, with its traceback."""
+        ...
+
+
+class _Call:
+    """A call that waits, or whose result its caller has not kept yet."""
+
+    __slots__ = ("object_id", "plan", "timer", "waiter")
+
+    def __init__(self, waiter: Waiter[Any], plan: Plan, object_id: int) -> None:
+        self.waiter = waiter
+        self.plan = plan
+        self.object_id = object_id
+        self.timer: Timer | None = None
+
+
+class ServerSession(Holder):
+    """One session: a stream of calls, whoever carries it at the moment."""
+
+    __slots__ = (
+        "_calls",
+        "_close",
+        "_core",
+        "_dirty",
+        "_executing",
+        "_expiry",
+        "_inbox",
+        "_inbox_bytes",
+        "_output",
+        "_store",
+        "_write",
+        "client",
+        "ended",
+        "grace",
+        "session_id",
+        "stream",
+    )
+
+    def __init__(self, core: "ServerCore", client: Client, session_id: bytes, grace: float) -> None:
+        super().__init__(client.description, core.store.fences)
+        self._core = core
+        self._store = core.store
+        self.client = client
+        self.session_id = session_id
+        self.grace = grace
+        self.stream = Stream()
+        self.ended = False
+        self._calls: dict[int, _Call] = {}
+        self._inbox: deque[list[Any]] = deque()
+        self._inbox_bytes = 0
+        self._output: list[bytes] = []
+        self._dirty = False
+        self._executing = False
+        self._write: Write | None = None
+        self._close: Close | None = None
+        self._expiry: Timer | None = None
+
+    @property
+    def attached(self) -> bool:
+        """Whether a connection carries the session now."""
+        return self._write is not None
+
+    # Connections
+
+    def attach(self, write: Write, close: Close, received: int) -> None:
+        """Go on over a new connection, whose client has received so many messages.
+
+        An older connection is told and closed; what it still brings must be discarded.
+
+        Raises:
+            ProtocolError: the count cannot be right.
+        """
+        frames = self.stream.resume(received)
+        if self._write is not None and self._close is not None:
+            message = "the session continues on another connection"
+            self._write([frame(encode([GOAWAY, self.stream.received, 109, message]))])
+            self._close()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._output.clear()
+        self._write, self._close = write, close
+        if frames:
+            write(frames)
+        for call in list(self._calls.values()):
+            call.waiter.resume()
+        self._core.flush()
+
+    def detach(self) -> None:
+        """Lose the connection; the session waits for its client for `grace` seconds."""
+        self._write = self._close = None
+        self._output.clear()
+        if self.ended:
+            return
+        for call in self._calls.values():
+            call.waiter.suspend()
+        self._expiry = self._core.hands.call_later(self.grace, self._expire)
+
+    def _expire(self) -> None:
+        self.finish()
+        self._core.flush()
+
+    def close(self, code: int, message: str) -> None:
+        """Tell the client that this connection ends, and close it."""
+        if self._write is not None and self._close is not None:
+            self._core.flush()
+            self._write([frame(encode([GOAWAY, self.stream.received, code, message]))])
+            self._close()
+
+    def finish(self) -> None:
+        """End the session: its waits end, and what it holds or was granted passes on."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.waiter.listener = None
+            if call.timer is not None:
+                call.timer.cancel()
+            # No grant may pass from one of its calls to another.
+            call.waiter.suspend()
+        for call in sorted(calls.values(), key=lambda call: call.waiter.undoable):
+            call.waiter.cancel()
+        self.end()
+        self._core.forget(self)
+
+    # What comes in
+
+    def receive(self, payloads: list[bytes]) -> None:
+        """Take whole payloads from the connection that carries the session.
+
+        Raises:
+            ProtocolError: the connection must be closed; the session may be resumed.
+        """
+        stream = self.stream
+        inbox = self._inbox
+        try:
+            for payload in payloads:
+                message = decode(payload)
+                kind = message[0]
+                if kind >= FIRST_UNSEQUENCED:
+                    stream.acknowledge(message[1])
+                    if kind == ACK:
+                        self._work_off()
+                    continue
+                stream.receive(message[1], len(payload))
+                if inbox or stream.kept_bytes > OUTPUT:
+                    inbox.append(message)
+                    self._inbox_bytes += len(payload)
+                    self._work_off()
+                    self._check_inbox(len(payload))
+                else:
+                    self._execute(message)
+                if self.ended:
+                    return
+            if stream.ack_due and not self._output and self._write is not None:
+                self._write([frame(encode([ACK, stream.told()]))])
+        finally:
+            self._core.flush()
+
+    def _work_off(self) -> None:
+        while self._inbox and self.stream.kept_bytes <= OUTPUT and not self.ended:
+            self._execute(self._inbox.popleft())
+        if not self._inbox:
+            self._inbox_bytes = 0
+
+    def _check_inbox(self, last: int) -> None:
+        limits = self._core.limits
+        if (
+            len(self._inbox) > limits["calls"] * 2
+            or self._inbox_bytes - last > limits["window"] * 2
+        ):
+            raise ProtocolError("more was sent than the limits allow before it was confirmed")
+
+    def _execute(self, message: list[Any]) -> None:
+        kind = message[0]
+        if kind in (CALL, POST):
+            self._call(message)
+        elif kind == KEEP:
+            for call_id in _ids(message):
+                call = self._calls.get(call_id)
+                if call is not None and call.waiter.undoable:
+                    del self._calls[call_id]
+                    call.waiter.keep()
+        elif kind == CANCEL:
+            if len(message) < 3 or type(message[2]) is not int:
+                raise ProtocolError("a CANCEL must name a call")
+            self._cancel(message[2])
+        elif kind == HOLD:
+            for object_id in _ids(message):
+                if object_id in self._store.entries:
+                    self._store.hold(self.client, object_id)
+        elif kind == RELEASE:
+            for object_id in _ids(message):
+                self._store.let_go(self.client, object_id)
+        elif kind == BYE:
+            self.finish()
+        else:
+            raise ProtocolError(f"a client sends no message of type {kind}")
+
+    def _call(self, message: list[Any]) -> None:
+        try:
+            kind, _, call_id, object_id, name, arguments, owner = message[:7]
+        except ValueError:
+            raise ProtocolError(f"a call has 7 elements, not {len(message)}") from None
+        if type(call_id) is not int or type(arguments) is not list or call_id in self._calls:
+            raise ProtocolError("a call needs an id of its own and an array of arguments")
+        try:
+            entry = self._store.entries.get(object_id)
+            if entry is None:
+                entry = self._store.entry(object_id)
+            plan = entry.handlers.get(name)
+            if plan is None:
+                raise UnknownOperation(
+                    f"a {type(entry.object).type_name} has no operation {name!r}"
+                )
+            operation = cast("Any", plan.operation)
+            values = plan.decode(arguments)
+            target = entry.object
+            if operation.owned:
+                if type(owner) is not int:
+                    raise BadParameters("the owner must be an int")
+                caller = Caller(self, owner, self._core.hands.now())
+                result = operation.body(target, caller, *values)
+            else:
+                result = operation.body(target, *values)
+            if operation.writes:
+                target.version += 1
+                if type(result) is Waiter:
+                    self._wait(call_id, object_id, plan, cast("Waiter[Any]", result))
+                    return
+            if kind == CALL:
+                self._answer(call_id, plan, result)
+        except Exception as error:
+            self._fail(call_id, error)
+
+    def _wait(self, call_id: int, object_id: int, plan: Plan, waiter: Waiter[Any]) -> None:
+        if waiter.undoable:
+            try:
+                self._answer(call_id, plan, waiter.value)
+            except Exception:
+                waiter.cancel()
+                raise
+            self._calls[call_id] = _Call(waiter, plan, object_id)
+            return
+        if len(self._calls) >= self._core.limits["waits"]:
+            waiter.cancel()
+            raise LimitReached(f"{len(self._calls)} calls of this session wait, its limit")
+        call = self._calls[call_id] = _Call(waiter, plan, object_id)
+        waiter.listener = partial(self._settled, call_id)
+        if waiter.timeout is not None:
+            call.timer = self._core.hands.call_later(waiter.timeout, partial(self._time_out, call))
+
+    def _time_out(self, call: _Call) -> None:
+        call.waiter.expire()
+        self._core.flush()
+
+    def _settled(self, call_id: int, waiter: Waiter[Any]) -> None:
+        call = self._calls[call_id]
+        if call.timer is not None:
+            call.timer.cancel()
+            call.timer = None
+        if not waiter.undoable:
+            del self._calls[call_id]
+        if waiter.error is not None:
+            self._fail(call_id, waiter.error)
+            return
+        try:
+            self._answer(call_id, call.plan, waiter.value)
+        except Exception as error:
+            self._calls.pop(call_id, None)
+            waiter.cancel()
+            self._fail(call_id, error)
+
+    def _cancel(self, call_id: int) -> None:
+        call = self._calls.pop(call_id, None)
+        outcome = 1
+        if call is not None:
+            call.waiter.listener = None
+            if call.timer is not None:
+                call.timer.cancel()
+            if call.waiter.cancel():
+                outcome = 0
+        self._send(encode([CANCELLED, self.stream.received, call_id, outcome]))
+
+    def object_gone(self, object_id: int) -> None:
+        """End the waits of this session for an object that was deleted."""
+        for call in [call for call in self._calls.values() if call.object_id == object_id]:
+            if not call.waiter.undoable:
+                call.waiter.fail(ObjectGone("the object was deleted while the call waited for it"))
+
+    # What goes out
+
+    def _answer(self, call_id: int, plan: Plan, result: Any) -> None:
+        handed_out = self._store.handed_out
+        handed_out.clear()
+        wire = plan.encode_result(result)
+        payload = encode([RESULT, self.stream.received, call_id, wire])
+        for object_id in handed_out:
+            self._store.hold(self.client, object_id)
+        self._send(payload)
+
+    def _fail(self, call_id: int, error: Exception) -> None:
+        code = code_of(error)
+        message = str(error)
+        data: Any = None
+        if isinstance(error, KeyError):
+            what = error.args[0] if error.args else ""
+            if isinstance(what, bytes):
+                data = wire_key(what)
+                message = "the key is not there"
+            else:
+                message = str(what)
+        elif isinstance(error, ProtocolError):
+            code = BadParameters.code
+        elif code is None or code == 500:
+            code = 500
+            message = f"{type(error).__name__}: {message}"
+            self._core.hands.report(f"call {call_id} of {self.description} failed", error)
+        self._send(encode([ERROR, self.stream.received, call_id, code, message, data]))
+
+    def _send(self, payload: bytes) -> None:
+        message = frame(payload)
+        self.stream.send(message)
+        if self._write is not None:
+            self._output.append(message)
+            if not self._dirty:
+                self._dirty = True
+                self._core.dirty.append(self)
+
+    def flush(self) -> None:
+        """Write what is to be written, in one piece."""
+        self._dirty = False
+        if self._output and self._write is not None:
+            output, self._output = self._output, []
+            self._write(output)
+
+    @property
+    def waiting(self) -> int:
+        """The number of calls that wait or are not kept yet."""
+        return len(self._calls)
+
+
+def _ids(message: list[Any]) -> list[int]:
+    if len(message) < 3 or type(message[2]) is not list:
+        raise ProtocolError("this message needs an array of ids")
+    ids = cast("list[Any]", message[2])
+    if not all(type(one) is int for one in ids):
+        raise ProtocolError("an id must be an integer")
+    return ids
+
+
+class ServerCore:
+    """All sessions of a server: it opens, resumes and ends them."""
+
+    def __init__(
+        self,
+        store: Store,
+        hands: Hands,
+        *,
+        limits: dict[str, int] | None = None,
+    ) -> None:
+        self.store = store
+        self.hands = hands
+        self.limits = {**DEFAULT_LIMITS, **(limits or {})}
+        self.sessions: dict[bytes, ServerSession] = {}
+        self.clients: dict[bytes, Client] = {}
+        self.dirty: list[ServerSession] = []
+        store.on_gone = self._object_gone
+        store.statistics = self.count
+
+    def session_of(
+        self, hello: Hello, principal: str, description: str, grace: float
+    ) -> ServerSession:
+        """Return the session that an authenticated client asks for, or a new one.
+
+        Raises:
+            SessionLost: it asks for one that is not there, or not its own.
+        """
+        if hello.resume is not None:
+            session = self.sessions.get(hello.resume[0])
+            if session is None or session.client.principal != principal:
+                raise SessionLost(
+                    "the server does not know this session any more: its client was away for "
+                    "longer than the grace, or the server is a new one"
+                )
+            return session
+        client = self.clients.get(hello.client)
+        if client is None or client.principal != principal:
+            client = Client(hello.client, principal, hello.pid, description)
+            self.clients[hello.client] = client
+        session = ServerSession(self, client, self.hands.new_id(), grace)
+        client.sessions.add(session.session_id)
+        self.sessions[session.session_id] = session
+        return session
+
+    def forget(self, session: ServerSession) -> None:
+        """Called by a session that has ended."""
+        self.sessions.pop(session.session_id, None)
+        client = session.client
+        client.sessions.discard(session.session_id)
+        if not client.sessions:
+            self.hands.call_later(LINGER, partial(self._forget_client, client))
+
+    def _forget_client(self, client: Client) -> None:
+        if not client.sessions and self.clients.get(client.id) is client:
+            del self.clients[client.id]
+            self.store.forget(client)
+
+    def client_died(self, client_id: bytes) -> None:
+        """End all sessions of a client whose process is gone."""
+        client = self.clients.get(client_id)
+        if client is None:
+            return
+        for session_id in list(client.sessions):
+            session = self.sessions[session_id]
+            session.finish()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what all sessions have to write."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for session in dirty:
+                session.flush()
+
+    def _object_gone(self, object_id: int) -> None:
+        for session in list(self.sessions.values()):
+            session.object_gone(object_id)
+
+    def count(self) -> dict[str, int]:
+        """Return what `manager.statistics()` does."""
+        sessions = self.sessions.values()
+        return {
+            **self.store.count(),
+            "clients": len(self.clients),
+            "sessions": len(self.sessions),
+            "attached": sum(session.attached for session in sessions),
+            "waiting": sum(session.waiting for session in sessions),
+        }

@@ -1,0 +1,312 @@
+"""The store: the shared objects, their names, and who refers to them.
+
+It makes objects, finds them and frees them. It neither reads messages nor waits.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import Any, Final, cast
+
+from aiomanager.errors import (
+    BadEncoding,
+    BadParameters,
+    LimitReached,
+    NameConflict,
+    ObjectGone,
+)
+from aiomanager.operation import Raw, SharedObject, reads, writes
+from aiomanager.protocol.keys import KeyCodec, check_key, wire_key
+from aiomanager.protocol.values import NeutralCodec, check_packed
+from aiomanager.sessions.plans import Leaves, Plan, Plans
+from aiomanager.stored import Packed, Path, References, Stored
+
+__all__ = ("MANAGER", "Client", "Manager", "Store")
+
+MANAGER: Final = 0
+"""The object id of the manager itself."""
+
+_INT_LOW, _INT_HIGH = -(1 << 63), (1 << 64) - 1
+
+
+class Client:
+    """One client process as the server knows it: its references, its sessions."""
+
+    __slots__ = ("description", "id", "pid", "principal", "references", "sessions")
+
+    def __init__(self, client_id: bytes, principal: str, pid: int, description: str) -> None:
+        self.id = client_id
+        self.principal = principal
+        self.pid = pid
+        self.description = description
+        self.references: Counter[int] = Counter()
+        self.sessions: set[bytes] = set()
+
+
+class Entry:
+    """One object in the store."""
+
+    __slots__ = ("handlers", "name", "object", "object_id", "references")
+
+    def __init__(self, object_id: int, shared: SharedObject, handlers: dict[str, Plan]) -> None:
+        self.object_id = object_id
+        self.object = shared
+        self.handlers = handlers
+        """The plan of each operation, by its name."""
+        self.references = 0
+        """How many clients, containers and names refer to it."""
+        self.name: str | None = None
+
+
+class Store:
+    """All shared objects of one server."""
+
+    def __init__(
+        self, types: Iterable[type[SharedObject]], *, first_fence: int = 1, max_objects: int = 10**7
+    ) -> None:
+        self.types = {kind.type_name: kind for kind in types}
+        self.entries: dict[int, Entry] = {}
+        self.names: dict[str, int] = {}
+        self.fences: Iterator[int] = count(first_fence)
+        self.max_objects = max_objects
+        self.handed_out: list[int] = []
+        """The references in what was encoded last: the session counts them for its client."""
+        self.on_gone: Callable[[int], None] = lambda object_id: None
+        """Told when an object that somebody may still wait for is deleted."""
+        self.statistics: Callable[[], dict[str, int]] = self.count
+        """What `manager.statistics()` returns; the server adds what it knows."""
+        self._ids = count(1)
+        self._codec = NeutralCodec()
+        self._keys = KeyCodec(self._codec)  # type: ignore[arg-type]  # pyright: ignore
+        # A class of its own, so that each stored value knows its store without a word of memory.
+        store = self
+
+        class CountedReferences(References):
+            __slots__ = ()
+
+            def __init__(self, ids: list[int]) -> None:
+                super().__init__(ids)
+                for object_id in ids:
+                    store.entry(object_id).references += 1
+
+            def __del__(self) -> None:
+                for object_id in self.ids:
+                    store.release(object_id)
+
+        self.stored = cast(
+            "type[Stored]",
+            type(
+                "Stored",
+                (Stored,),
+                {"__slots__": (), "codec": self._codec, "refer": CountedReferences},
+            ),
+        )
+        self.plans = Plans(
+            Leaves(wire_key, self._encode, check_key, self._decode, self._decode_path)
+        )
+        self._handlers: dict[type[SharedObject], dict[str, Plan]] = {}
+        self._makers: dict[type[SharedObject], Plan] = {}
+        self._add(Manager(self), MANAGER).references = 1
+
+    # Values
+
+    def _encode(self, value: Any) -> Packed:
+        if type(value) is self.stored:
+            packed: Packed = value.packed()
+        else:
+            kind = type(value)
+            if value is None or kind is bool or kind is str or kind is float:
+                return cast("Packed", value)
+            if kind is int and _INT_LOW <= value <= _INT_HIGH:
+                return cast("Packed", value)
+            packed = self._codec.pack(value, None)
+        if type(packed) is list:
+            self.handed_out.extend(cast("list[int]", packed[1]))
+        return packed
+
+    def _decode(self, packed: Any) -> Any:
+        kind = type(packed)
+        if kind is bytes:
+            return self.stored(packed)
+        if kind is list:
+            check_packed(packed)
+            return self.stored(packed[0], self.stored.refer(packed[1]))
+        if kind is str or kind is int or packed is None or kind is bool or kind is float:
+            return packed
+        raise BadEncoding(f"a {kind.__name__} is no value on the wire")
+
+    def _decode_path(self, wire: Any) -> Path:
+        if type(wire) is not list:
+            raise BadParameters("a path must be an array of steps")
+        keys = [check_key(step) for step in cast("list[Any]", wire)]
+        path = Path(self._keys.decode(wire_key(key)) for key in keys)
+        if keys:
+            path.key = keys[0]
+        return path
+
+    # Objects
+
+    def entry(self, object_id: int) -> Entry:
+        """Return an object's entry; raise ObjectGone."""
+        entry = self.entries.get(object_id)
+        if entry is None:
+            raise ObjectGone(
+                f"object {object_id} is gone: nobody referred to it any more, or its name was "
+                "deleted. Keep a proxy of it, or use a named object"
+            )
+        return entry
+
+    def handlers(self, kind: type[SharedObject]) -> dict[str, Plan]:
+        """Return the plans of a type's operations."""
+        handlers = self._handlers.get(kind)
+        if handlers is None:
+            handlers = {name: self.plans.of(op) for name, op in kind.operations.items()}
+            self._handlers[kind] = handlers
+        return handlers
+
+    def _add(self, shared: SharedObject, object_id: int) -> Entry:
+        entry = self.entries[object_id] = Entry(object_id, shared, self.handlers(type(shared)))
+        return entry
+
+    def make(self, type_name: str, arguments: list[Any]) -> Entry:
+        """Make an object; somebody must refer to it before the next call.
+
+        Raises:
+            NameConflict: there is no such type.
+            BadParameters: its arguments do not fit.
+            LimitReached: there are as many objects as there may be.
+        """
+        kind = self.types.get(type_name)
+        if kind is None:
+            raise NameConflict(
+                f"there is no shared type {type_name!r} on this server; it knows "
+                f"{', '.join(sorted(self.types))}. Give your own with Manager(types=[...]) or "
+                "'aiomanager serve --types MODULE'"
+            )
+        if len(self.entries) >= self.max_objects:
+            raise LimitReached(f"the server holds {self.max_objects} objects, its limit")
+        plan = self._makers.get(kind)
+        if plan is None:
+            plan = self._makers[kind] = self.plans.made(kind.maker)
+        return self._add(kind(*plan.decode(arguments)), next(self._ids))
+
+    def named(self, type_name: str, name: str, arguments: list[Any]) -> Entry:
+        """Find or make the object of a name.
+
+        Raises:
+            NameConflict: the name has an object of another type, or of other limits.
+        """
+        object_id = self.names.get(name)
+        if object_id is None:
+            entry = self.make(type_name, arguments)
+            entry.references = 1  # held by its name
+            entry.name = name
+            self.names[name] = entry.object_id
+            return entry
+        entry = self.entries[object_id]
+        kind = type(entry.object)
+        if kind.type_name != type_name:
+            raise NameConflict(
+                f"the name {name!r} belongs to a {kind.type_name}, not to a {type_name}; "
+                "use another name, or delete it first"
+            )
+        conflict = entry.object._conflict(*self._makers[kind].decode(arguments))
+        if conflict:
+            raise NameConflict(f"the {type_name} named {name!r} {conflict}")
+        return entry
+
+    def delete(self, name: str) -> None:
+        """Delete the object of a name; raise KeyError."""
+        object_id = self.names.pop(name)
+        del self.entries[object_id]
+        self.on_gone(object_id)
+
+    def count(self) -> dict[str, int]:
+        """Return the numbers of objects and of names."""
+        return {"objects": len(self.entries) - 1, "names": len(self.names)}
+
+    # References
+
+    def hold(self, client: Client, object_id: int) -> None:
+        """Count one more reference of `client`; raise ObjectGone."""
+        self.entry(object_id).references += 1
+        client.references[object_id] += 1
+
+    def let_go(self, client: Client, object_id: int) -> None:
+        """Count one reference of `client` less; one too many is ignored."""
+        if client.references[object_id] > 0:
+            client.references[object_id] -= 1
+            self.release(object_id)
+        if not client.references[object_id]:
+            del client.references[object_id]
+
+    def forget(self, client: Client) -> None:
+        """Let go of everything that `client` refers to."""
+        held, client.references = client.references, Counter()
+        for object_id, times in held.items():
+            for _ in range(times):
+                self.release(object_id)
+
+    def release(self, object_id: int) -> None:
+        """Count one reference less, of whomever, and free the object after the last one."""
+        entry = self.entries.get(object_id)
+        if entry is not None:
+            entry.references -= 1
+            if entry.references <= 0:
+                del self.entries[object_id]
+
+
+class Manager(SharedObject, name="manager"):
+    """The server itself: it makes, names, finds and deletes objects."""
+
+    def __init__(self, store: Raw) -> None:
+        self._store: Store = store
+
+    def _hand_out(self, entry: Entry) -> int:
+        self._store.handed_out.append(entry.object_id)
+        return entry.object_id
+
+    @writes
+    def create(self, type_name: str, arguments: Raw) -> int:
+        """Make an object and return its id, with one reference for the caller.
+
+        Raises:
+            NameConflict: the server knows no such type.
+            TypeError, ValueError: the arguments do not fit the type.
+        """
+        return self._hand_out(self._store.make(type_name, arguments))
+
+    @writes
+    def named(self, type_name: str, name: str, arguments: Raw) -> int:
+        """Find or make the object of this name; return its id, with one reference.
+
+        Raises:
+            NameConflict: the name has an object of another type, or of other limits.
+        """
+        return self._hand_out(self._store.named(type_name, name, arguments))
+
+    @reads
+    def names(self) -> dict[str, str]:
+        """Return the names in use, each with the type of its object."""
+        entries = self._store.entries
+        return {
+            name: type(entries[object_id].object).type_name
+            for name, object_id in self._store.names.items()
+        }
+
+    @writes
+    def delete(self, name: str) -> None:
+        """Delete the object of this name; whoever waits for it gets ObjectGone.
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        try:
+            self._store.delete(name)
+        except KeyError:
+            raise KeyError(f"there is no object named {name!r}") from None
+
+    @reads
+    def statistics(self) -> dict[str, int]:
+        """Return what the server counts: objects, names, clients, sessions, calls, waiting."""
+        return self._store.statistics()
