@@ -16,6 +16,7 @@ __all__ = (
     "Channel",
     "Proxy",
     "Reference",
+    "ReferenceBook",
     "SyncFactory",
     "SyncProxy",
     "async_face",
@@ -25,9 +26,6 @@ __all__ = (
 
 class Channel(Protocol):
     """The way from a proxy to the server; a client's shell provides it."""
-
-    epoch: int
-    """Changes when references that were counted before no longer are: after a fork, say."""
 
     def call(
         self,
@@ -58,10 +56,6 @@ class Channel(Protocol):
         """Return the token of the running task or thread."""
         ...
 
-    def drop(self, reference: "Reference", /) -> None:
-        """Tell the server with the next call that a reference is gone; called by finalizers."""
-        ...
-
     def reduce(self, proxy: "Proxy", /) -> tuple[Any, ...]:
         """Return how to pickle `proxy`, and keep its object alive for a while."""
         ...
@@ -75,20 +69,31 @@ class Channel(Protocol):
         ...
 
 
+class ReferenceBook(Protocol):
+    """What this process knows of the references that one server counts for it."""
+
+    epoch: int
+    """Changes when the server no longer counts what it counted before: after a fork, say."""
+
+    def drop(self, reference: "Reference", /) -> None:
+        """Tell the server with a later call that a reference is gone; called by finalizers."""
+        ...
+
+
 class Reference:
     """One counted reference to an object on the server: while it lives, so does the object."""
 
-    __slots__ = ("__weakref__", "channel", "epoch", "object_id")
+    __slots__ = ("__weakref__", "book", "epoch", "object_id")
 
-    def __init__(self, channel: Channel, object_id: int, epoch: int) -> None:
-        self.channel = channel
+    def __init__(self, book: ReferenceBook, object_id: int, epoch: int) -> None:
+        self.book = book
         self.object_id = object_id
         self.epoch = epoch
-        """The channel's epoch in which the server counted this reference; 0: not yet."""
+        """The book's epoch in which the server counted this reference; 0: not yet."""
 
     def __del__(self) -> None:
         if self.epoch:
-            self.channel.drop(self)
+            self.book.drop(self)
 
 
 def _method(operation: Operation[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,9 @@ __all__ = (
     "Packer",
     "Timestamp",
     "ext",
+    "fixed_depth",
     "new_packer",
+    "new_tell_tale",
     "pack_ext",
     "read_front",
     "unpack",
@@ -54,6 +56,14 @@ def new_packer() -> Packer:
     surrogates, and ValueError for too many levels.
     """
     return cast("Packer", _library.Packer(strict_types=True, buf_size=1024))
+
+
+def new_tell_tale() -> Packer:
+    """Return a packer that differs from `new_packer` in nothing but how it writes bytes.
+
+    Two equal results say that there are no bytes, bytearrays or memoryviews inside.
+    """
+    return cast("Packer", _library.Packer(strict_types=True, use_bin_type=False, buf_size=1024))
 
 
 _new_ext: Callable[..., Any] = cast("Any", tuple).__new__
@@ -111,14 +121,17 @@ def read_front(data: bytes) -> tuple[Any, int]:
     return value, reader.tell()
 
 
-_levels: int | None = None
+fixed_depth: Final = not str(_library.Packer.__module__).endswith("fallback")
+"""Whether `walk` checks the depth; msgpack in pure Python recurses and has no limit of its own."""
+
+_levels: int | None = None if fixed_depth else 0
 
 
 def walk(data: bytes, depth: int) -> None:
     """Check headers, lengths and depth of `data` without building anything.
 
     Raises ValueError when it is not exactly one value, or arrays and maps are nested deeper than
-    `depth`. With a library of no fixed limit the depth goes unchecked.
+    `depth`, if `fixed_depth`.
     """
     global _levels
     if _levels is None:
@@ -136,7 +149,7 @@ def walk(data: bytes, depth: int) -> None:
 
 
 def _probe() -> int:
-    """Find how many levels the library takes; 0 when it has no fixed limit.
+    """Find how many levels the library takes.
 
     The limit is set when it is compiled (1024) and cannot be asked for.
     """
@@ -150,14 +163,8 @@ def _probe() -> int:
             return False
         return True
 
-    low, high = 256, 1 << 16
-    if not nests(low) or nests(high):
-        return 0
+    low, high = 128, 1 << 16
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if nests(middle) else (low, middle)
     return low
-
-
-depth_checked: Final = not _library.Packer.__module__.endswith("fallback")
-"""Whether `walk` checks the depth: the pure Python library recurses and has no fixed limit."""

@@ -82,7 +82,7 @@ def is_loopback(address: Address) -> bool:
     if address.scheme == "unix":
         return True
     host = address.host
-    if host.lower() == "localhost":
+    if host.lower() in ("localhost", "127.0.0.1", "::1"):
         return True
     from ipaddress import IPv6Address, ip_address
 

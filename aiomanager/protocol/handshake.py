@@ -99,6 +99,8 @@ def _frame(message: list[object]) -> bytes:
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if not all(_is(name, str) for name, _ in pairs):
+        raise BadEncoding("a map has a key that is no text")
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise BadEncoding("a map has the same key twice")
@@ -119,11 +121,7 @@ def _check_plain(value: Any, depth: int) -> None:
     if _is(value, list) or _is(value, dict):
         if depth == _MAX_DEPTH:
             raise BadEncoding(f"arrays and maps nested deeper than {_MAX_DEPTH}")
-        if _is(value, dict):
-            if not all(_is(key, str) for key in value):
-                raise BadEncoding("a map has a key that is no text")
-            value = value.values()
-        for item in value:
+        for item in value.values() if _is(value, dict) else value:
             _check_plain(item, depth + 1)
     elif value is not None and type(value) not in (bool, int, float, str, bytes):
         raise BadEncoding("an extension type in the handshake: -1")
@@ -133,11 +131,13 @@ def _unpack(payload: bytes) -> Any:
     try:
         # The library allocates what the headers claim, 44 MB for 4 KiB of nested ones: let them
         # be walked over first, which allocates nothing.
-        walk(payload)
-        value = unpack(payload, _no_extension, _unique)
+        walk(payload, _MAX_DEPTH)
+        value = unpack(
+            payload, ext_hook=_no_extension, object_pairs_hook=_unique, strict_map_key=False
+        )
     except BadEncoding:
         raise
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadEncoding(f"no msgpack message: {str(error) or type(error).__name__}") from None
     _check_plain(value, 0)
     return value

@@ -34,6 +34,7 @@ from .values import (
     TIMEDELTA,
     TUPLE,
     UUID,
+    NeutralCodec,
     ValueCodec,
     array_of,
     big_int,
@@ -416,7 +417,7 @@ class KeyCodec:
     the same version of the same program can be sure to make the same bytes again.
     """
 
-    def __init__(self, values: ValueCodec, *, pickled_keys: bool = False) -> None:
+    def __init__(self, values: ValueCodec | NeutralCodec, *, pickled_keys: bool = False) -> None:
         self.pickled_keys = pickled_keys
         self._values = values
 
@@ -482,6 +483,10 @@ def check_key(wire: object) -> bytes:
             if 0xA0 <= first <= 0xBF:
                 if len(wire) == first - 0x9F:
                     wire[1:].decode()
+                    return wire
+            elif first == 0xD9:
+                if len(wire) == wire[1] + 2 > 33:
+                    wire[2:].decode()
                     return wire
             elif (first < 0x80 or first >= 0xE0) and len(wire) == 1:
                 return wire

@@ -7,7 +7,7 @@ sender has received in the session. Nothing here knows what a call means.
 from typing import Any, Final
 
 from aiomanager.errors import BadEncoding
-from aiomanager.protocol._msgpack import ExtType, new_packer, unpack, walk
+from aiomanager.protocol._msgpack import new_packer, unpack, walk
 
 __all__ = (
     "ACK",
@@ -64,12 +64,6 @@ encode = new_packer().pack
 _LARGE_HEADERS = (b"\xdc", b"\xdd", b"\xde", b"\xdf")
 
 
-def _extension(code: int, data: bytes) -> Any:
-    # Values travel as bin, so that no extension stands in a message itself. One of a later
-    # version passes as it is: whoever does not know it refuses it by its place.
-    return ExtType(code, data)
-
-
 def decode(payload: bytes) -> list[Any]:
     """Return the message in a frame's payload, `[type, ack, ...]`, both being numbers.
 
@@ -84,7 +78,7 @@ def decode(payload: bytes) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise BadEncoding(f"a malformed message: {error}") from None
     try:
-        message = unpack(payload, _extension)
+        message = unpack(payload)
     except (ValueError, TypeError, RecursionError) as error:
         raise BadEncoding(f"a malformed message: {error or type(error).__name__}") from None
     if (

@@ -19,39 +19,46 @@ ACK_FRAMES: Final = 256
 
 
 class Stream:
-    """The counters of one side of a session, and its output that is not confirmed yet."""
+    """The counters of one side of a session, and its output that is not confirmed yet.
 
-    __slots__ = ("_kept", "_told", "_unsaid", "acknowledged", "kept_bytes", "received")
+    A signal handler may raise in the middle of any method here. Each step is therefore one that
+    `resume`, which always follows, finds whole: what was sent is numbered where it is kept.
+    """
+
+    __slots__ = ("_kept", "_told", "_unsaid", "acknowledged", "kept_bytes", "received", "sent")
 
     def __init__(self) -> None:
         self.received = 0
         """How many sequenced messages came in: what `ack` says in each message sent."""
+        self.sent = 0
+        """How many sequenced messages were sent."""
         self.acknowledged = 0
-        """How many of the messages sent are confirmed."""
+        """How many of them are confirmed."""
         self.kept_bytes = 0
-        self._kept: deque[bytes] = deque()
+        self._kept: deque[tuple[int, bytes]] = deque()
         self._told = 0
         self._unsaid = 0
 
     @property
-    def sent(self) -> int:
-        """How many sequenced messages were sent."""
-        return self.acknowledged + len(self._kept)
-
-    @property
     def unacknowledged(self) -> int:
-        """How many of them are not confirmed."""
+        """How many of the messages sent are not confirmed."""
         return len(self._kept)
 
     def send(self, frame: bytes) -> None:
         """Keep a sequenced frame that is about to be sent; it says the current `received`."""
-        self._kept.append(frame)
+        number = self.sent + 1
+        self._kept.append((number, frame))
+        self.sent = number
         self.kept_bytes += len(frame)
         self._told = self.received
         self._unsaid = 0
 
     def receive(self, ack: int, size: int) -> None:
-        """Count a sequenced message of `size` bytes that came in with this `ack`."""
+        """Count a sequenced message of `size` bytes that came in with this `ack`.
+
+        Raises:
+            ProtocolError: the ack claims more than was sent.
+        """
         self.received += 1
         self._unsaid += size
         if ack > self.acknowledged:
@@ -63,15 +70,14 @@ class Stream:
         Raises:
             ProtocolError: it claims more than was sent.
         """
-        confirmed = count - self.acknowledged
-        if confirmed <= 0:
+        if count <= self.acknowledged:
             return
-        kept = self._kept
-        if confirmed > len(kept):
+        if count > self.sent:
             raise ProtocolError(f"message {count} was acknowledged, only {self.sent} were sent")
-        for _ in range(confirmed):
-            self.kept_bytes -= len(kept.popleft())
         self.acknowledged = count
+        kept = self._kept
+        while kept and kept[0][0] <= count:
+            self.kept_bytes -= len(kept.popleft()[1])
 
     @property
     def ack_due(self) -> bool:
@@ -93,12 +99,18 @@ class Stream:
             ProtocolError: the count cannot be right: it lies before what was confirmed already,
                 or behind what was sent.
         """
+        kept = self._kept
+        if kept:
+            self.sent = kept[-1][0]
         if count < self.acknowledged:
             raise ProtocolError(
                 f"the other side has received {count} messages, "
                 f"but confirmed {self.acknowledged} before"
             )
         self.acknowledge(count)
+        while kept and kept[0][0] <= self.acknowledged:
+            kept.popleft()
+        self.kept_bytes = sum(len(frame) for _, frame in kept)
         self._told = self.received
         self._unsaid = 0
-        return list(self._kept)
+        return [frame for _, frame in kept]

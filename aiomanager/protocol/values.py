@@ -18,7 +18,9 @@ from ._msgpack import (
     Packer,
     Timestamp,
     ext,
+    fixed_depth,
     new_packer,
+    new_tell_tale,
     pack_ext,
     read_front,
     unpack,
@@ -202,12 +204,20 @@ def _lower_dict(low: _Lowering, value: dict[Any, Any], depth: int) -> dict[Any, 
 
 
 def _lower_tuple(low: _Lowering, value: tuple[Any, ...], depth: int) -> ExtType:
+    if (
+        depth < MAX_ENCODE_DEPTH
+        and low.level < FREE_NESTING
+        and low.atoms.issuperset(map(type, value))
+    ):
+        return ext(TUPLE, low.packer.pack(list(value)))
     depth = _deeper(depth)
     low.enter()
     if not low.atoms.issuperset(map(type, value)):
         lower = low.lower
-        value = tuple([lower(item, depth) for item in value])
-    return low.leave(TUPLE, low.packer.pack(value))
+        items = [lower(item, depth) for item in value]
+    else:
+        items = list(value)
+    return low.leave(TUPLE, low.packer.pack(items))
 
 
 def _lower_set(low: _Lowering, value: set[Any] | frozenset[Any], depth: int) -> ExtType:
@@ -466,6 +476,32 @@ def _plain(value: list[Any] | dict[Any, Any], depth: int) -> bool:
     return True
 
 
+def _no_bytes(data: bytes, tell_tale: Packer, value: Any) -> bool:
+    """Tell whether `data`, which the packer made of `value`, holds neither bytes nor their kin.
+
+    The packer takes bytearray and memoryview for bytes: only without any of them it is right.
+    """
+    if b"\xc4" in data or b"\xc5" in data or b"\xc6" in data:
+        return tell_tale.pack(value) == data
+    return True
+
+
+def _shallow(data: bytes) -> bool:
+    """Tell whether `data` is surely within the depth that may be encoded."""
+    size = len(data)
+    if size <= MAX_ENCODE_DEPTH:
+        return True
+    if size <= _MEDIUM and size - len(data.translate(None, _HEADERS)) <= MAX_ENCODE_DEPTH:
+        return True
+    if not fixed_depth:
+        return False
+    try:
+        walk(data, MAX_ENCODE_DEPTH)
+    except ValueError:
+        return False
+    return True
+
+
 # --- decoding ---------------------------------------------------------------------------------
 
 
@@ -482,28 +518,10 @@ _Pairs: TypeAlias = Callable[[list[tuple[Any, Any]]], dict[Any, Any]]
 
 
 def _items(data: bytes, load: _Load) -> list[Any]:
-    items = load(data)
+    items: list[Any] = load(data)
     if _kind_of(items) is not list:
         raise BadEncoding("a part that must hold an array")
     return items
-
-
-def _read_tuple(codec: "_Base", data: bytes, load: _Load) -> tuple[Any, ...]:
-    return tuple(_items(data, load))
-
-
-def _read_set(codec: "_Base", data: bytes, load: _Load) -> set[Any]:
-    items = _items(data, load)
-    if codec.strict:
-        _check_hashes(items)
-    result = set(items)
-    if len(result) != len(items):
-        raise BadEncoding("an element of a set comes twice")
-    return result
-
-
-def _read_frozenset(codec: "_Base", data: bytes, load: _Load) -> frozenset[Any]:
-    return frozenset(_read_set(codec, data, load))
 
 
 def _read_big_int(codec: "_Base", data: bytes, load: _Load) -> int:
@@ -692,7 +710,7 @@ def _make_array(dtype: str, hint: str, data: bytes, start: int) -> Any:
 def reference_of(data: bytes) -> tuple[int, str]:
     """Return object id and type name of a reference's payload; raises BadEncoding."""
     try:
-        pair, size = read_front(data) if len(data) <= _MAX_ARRAY_HEADER else (None, 0)
+        pair, size = read_front(data[: _MAX_ARRAY_HEADER + 1])
     except (ValueError, TypeError) as error:
         raise BadEncoding(f"not an object reference: {error}") from None
     if _kind_of(pair) is list and len(pair) == 2 and size == len(data):
@@ -705,6 +723,8 @@ def reference_of(data: bytes) -> tuple[int, str]:
 def _read_reference(codec: "_Base", data: bytes, load: _Load) -> Any:
     object_id, name = reference_of(data)
     if codec.resolve is None:
+        # From now on a bare reference may come back inside of any value, to be counted.
+        codec.quick = False
         return ext(REFERENCE, data)
     try:
         return codec.resolve(object_id, name)
@@ -713,6 +733,10 @@ def _read_reference(codec: "_Base", data: bytes, load: _Load) -> Any:
 
 
 def _read_opaque(codec: "_Base", data: bytes, load: _Load) -> Any:
+    start = len(_PICKLE) + 5
+    size = len(data) - start
+    if size >= _LARGE and data[:start] == _PICKLE + b"\xc6" + size.to_bytes(4, "big"):
+        return _open_pickle(codec, memoryview(data)[start:])  # the usual form, without a copy
     parts = _items(data, load)
     if len(parts) != 3 or type(parts[0]) is not str or type(parts[1]) is not str:
         raise BadEncoding("an opaque part is a language, a codec and bytes")
@@ -720,6 +744,13 @@ def _read_opaque(codec: "_Base", data: bytes, load: _Load) -> Any:
         return ext(OPAQUE, data)  # another language's: it can only be handed on
     if type(parts[2]) is not bytes:
         raise BadEncoding("a pickle is bytes")
+    return _open_pickle(codec, parts[2])
+
+
+_PICKLE: Final = b"\x93\xa2py\xa6pickle"  # before the bin header
+
+
+def _open_pickle(codec: "_Base", data: bytes | memoryview) -> Any:
     if not codec.allow_pickle:
         raise Denied(
             "this value holds a pickled Python object; to open it, connect with allow_pickle=True "
@@ -728,7 +759,7 @@ def _read_opaque(codec: "_Base", data: bytes, load: _Load) -> Any:
     import pickle
 
     try:
-        return pickle.loads(parts[2])
+        return pickle.loads(data)
     except (pickle.UnpicklingError, EOFError) as error:
         raise BadEncoding(f"not a complete pickle: {error}") from None
     except Exception as error:
@@ -749,9 +780,6 @@ def _read_bytearray(codec: "_Base", data: bytes, load: _Load) -> bytearray:
 
 
 _READ: Final[dict[int, _Read]] = {
-    TUPLE: _read_tuple,
-    SET: _read_set,
-    FROZENSET: _read_frozenset,
     BIG_INT: _read_big_int,
     COMPLEX: _read_complex,
     DECIMAL: _read_decimal,
@@ -797,32 +825,47 @@ def _check_hashes(items: list[Any]) -> None:
 class _Reader:
     """Reads values in which neither depth nor headers can do harm; kept, and shared by threads."""
 
-    __slots__ = ("codec", "pairs", "table")
+    __slots__ = ("codec", "hook", "pairs", "table")
 
     def __init__(self, codec: "_Base") -> None:
         self.codec = codec
         self.table = codec.table
         self.pairs = codec.pairs
+        self.hook = self.part
 
     def load(self, data: bytes) -> Any:
-        return unpack(data, self.part, self.pairs)
+        return unpack(data, ext_hook=self.hook, object_pairs_hook=self.pairs, strict_map_key=False)
 
     def part(self, code: int, data: bytes) -> Any:
+        if TUPLE <= code <= FROZENSET:  # here, and not in the table: each call costs stack
+            items = self.load(data)
+            if _kind_of(items) is not list:
+                raise BadEncoding("a part that must hold an array")
+            return tuple(items) if code == TUPLE else self.set_of(code, items)
         read = self.table.get(code)
         if read is None:
             return ExtType(code, data)  # refuses a negative code
         return read(self.codec, data, self.load)
 
+    def set_of(self, code: int, items: list[Any]) -> set[Any] | frozenset[Any]:
+        if self.codec.strict:
+            _check_hashes(items)
+        result = set(items) if code == SET else frozenset(items)
+        if len(result) != len(items):
+            raise BadEncoding("an element of a set comes twice")
+        return result
+
 
 class _CarefulReader(_Reader):
-    """Reads one value that may be hostile: headers are walked first, depth is counted."""
+    """Reads one value that may be hostile: headers are walked first, levels are counted."""
 
-    __slots__ = ("deepest", "level")
+    __slots__ = ("doubt", "level", "path")
 
     def __init__(self, codec: "_Base") -> None:
         super().__init__(codec)
-        self.level = 0
-        self.deepest = 0
+        self.level = 0  # parts around
+        self.path = 0  # levels around, at most
+        self.doubt = not fixed_depth
 
     def load(self, data: bytes) -> Any:
         level = self.level
@@ -830,15 +873,33 @@ class _CarefulReader(_Reader):
             raise BadEncoding("too many bytes in nested parts")
         if level > MAX_DECODE_DEPTH:
             raise BadEncoding(f"nested more than {MAX_DECODE_DEPTH} levels deep")
-        if len(data) > _SMALL and data[0] in _HEADERS:
-            walk(data)
+        depth = 0
+        if data and data[0] in _HEADERS:
+            depth = _USUAL_DEPTH
+            try:
+                walk(data, depth)
+            except ValueError:
+                depth = MAX_DECODE_DEPTH
+                walk(data, depth)
         self.level = level + 1
-        if level > self.deepest:
-            self.deepest = level
+        self.path += depth
+        if self.path > MAX_DECODE_DEPTH:
+            self.doubt = True
         try:
-            return unpack(data, self.part, self.pairs)
+            return unpack(
+                data, ext_hook=self.hook, object_pairs_hook=self.pairs, strict_map_key=False
+            )
         finally:
             self.level = level
+            self.path -= depth
+
+    def part(self, code: int, data: bytes) -> Any:
+        if len(data) <= MAX_DECODE_DEPTH - self.path:  # too short to be too deep
+            return self.codec.reader.part(code, data)
+        return super().part(code, data)
+
+
+_USUAL_DEPTH: Final = 24
 
 
 def _too_deep(value: Any, left: int) -> bool:
@@ -870,6 +931,7 @@ _CONTAINERS: Final[frozenset[type]] = frozenset({list, dict, tuple, set, frozens
 class _Base:
     """What both codecs share: the kept packers, and the way from bytes to a value."""
 
+    quick: bool
     strict: bool
     allow_pickle: bool
     resolve: Resolve | None
@@ -878,10 +940,15 @@ class _Base:
 
     def __init__(self) -> None:
         # A packer that is at work must not be entered: a finalizer or a thread takes another one.
-        self._packers: list[Packer] = [new_packer()]
-        self._reader = _Reader(self)
+        self._packers: list[tuple[Packer, Packer]] = []
+        self.reader = _Reader(self)
+        self._hook = self.reader.hook
 
-    def _encode(self, value: Any) -> Packed:
+    def encode(self, value: Any) -> Packed:
+        """Return `value` as it travels.
+
+        Raises TypeError for a value that cannot be sent, TooLarge beyond a limit of size or depth.
+        """
         kind = _kind_of(value)
         if kind is str:
             size = len(value)
@@ -893,45 +960,76 @@ class _Base:
         elif kind is float or kind is bool or value is None:
             return cast("Packed", value)
         try:
-            packer = self._packers.pop()
+            pair = self._packers.pop()
         except IndexError:
-            packer = new_packer()
+            pair = (new_packer(), new_tell_tale())
+        packer, tell_tale = pair
         data = b""
         try:
-            if kind is dict or kind is list:
-                if _plain(value, 1):
-                    data = packer.pack(value)
-                    return data
-            elif kind is tuple:
-                if _SCALARS.issuperset(map(type, value)):
-                    data = packer.pack_ext_type(TUPLE, packer.pack(value))
-                    return data
-            elif kind is bytes and len(value) > _LARGE:
-                return b"".join((b"\xc6", len(value).to_bytes(4, "big"), value))
-            return self._encode_slowly(packer, value, _SCALARS)
-        except (UnicodeEncodeError, OverflowError):
-            return self._encode_slowly(packer, value, _CAREFUL)
+            try:
+                if kind is dict or kind is list:
+                    if self.quick:
+                        data = packer.pack(value)
+                        if (_no_bytes(data, tell_tale, value) and _shallow(data)) or _plain(
+                            value, 1
+                        ):
+                            return data
+                    elif _plain(value, 1):
+                        data = packer.pack(value)
+                        return data
+                elif kind is tuple:
+                    if _SCALARS.issuperset(map(type, value)):
+                        data = packer.pack_ext_type(TUPLE, packer.pack(list(value)))
+                        return data
+                elif kind is bytes and len(value) > _LARGE:
+                    return _large_bytes(value)
+            except (TypeError, ValueError, OverflowError, BufferError):
+                pass  # not plain, or not well: the slow way knows what it is
+            data, references = self._encode_slowly(packer, value)
+            return [data, references] if references else data
         finally:
             if len(data) < _KEEP_PACKER:
-                self._packers.append(packer)
+                self._packers.append(pair)
 
-    def _encode_slowly(self, packer: Packer, value: Any, atoms: frozenset[type]) -> Packed:
-        low = _Lowering(packer, atoms, self._fall_back)
+    def _encode_slowly(self, packer: Packer, value: Any) -> tuple[bytes, list[int]]:
+        low = _Lowering(packer, _SCALARS, self._fall_back)
         try:
-            lowered = low.lower(value, 0)
-            if type(lowered) is ExtType and len(lowered.data) > _LARGE:
-                data = pack_ext(lowered.code, lowered.data)
-            else:
-                data = packer.pack(lowered)
+            try:
+                lowered = low.lower(value, 0)
+                if type(lowered) is not ExtType or len(lowered.data) <= _LARGE:
+                    data = packer.pack(lowered)
+                else:
+                    data = pack_ext(lowered.code, lowered.data)
+            except (UnicodeEncodeError, OverflowError):
+                low = _Lowering(packer, _CAREFUL, self._fall_back)
+                data = packer.pack(low.lower(value, 0))
         except RecursionError:
             raise TooLarge("the value is nested too deeply for this call stack") from None
-        if low.references:
-            return [data, list(dict.fromkeys(low.references))]
-        return data
+        except ValueError as error:
+            if isinstance(error, TooLarge):
+                raise
+            raise TooLarge(f"beyond the limits of msgpack: {error}") from None
+        return data, list(dict.fromkeys(low.references))
 
     def _fall_back(self, low: _Lowering, value: object) -> ExtType:
         """Return the part for a value that only its own language knows, or refuse it."""
         raise NotImplementedError
+
+    def decode(self, packed: Packed) -> Any:
+        """Return the value of what `encode` made.
+
+        Raises BadEncoding for anything else, Denied for a pickle where none is allowed, and
+        whatever the class of a pickled object raises.
+        """
+        kind = _kind_of(packed)
+        if kind is bytes:
+            return self.load(cast("bytes", packed))
+        if kind is list:
+            data, _ = _with_references(packed)
+            return self.load(data)
+        if kind in _SCALARS:
+            return packed
+        raise BadEncoding(f"a value does not travel as {kind.__name__}")
 
     def load(self, data: bytes) -> Any:
         """Return the value that `data` holds.
@@ -944,10 +1042,12 @@ class _Base:
             if size <= _SMALL or (
                 size <= _MEDIUM and size - len(data.translate(None, _HEADERS)) <= MAX_ENCODE_DEPTH
             ):
-                return self._reader.load(data)
+                return unpack(
+                    data, ext_hook=self._hook, object_pairs_hook=self.pairs, strict_map_key=False
+                )
             reader = _CarefulReader(self)
             value = reader.load(data)
-            if reader.deepest and _too_deep(value, MAX_DECODE_DEPTH):
+            if reader.doubt and _too_deep(value, MAX_DECODE_DEPTH):
                 raise BadEncoding(f"nested more than {MAX_DECODE_DEPTH} levels deep")
             return value
         except BadEncoding:
@@ -958,6 +1058,14 @@ class _Base:
             raise BadEncoding(f"not one well-formed value: {error}") from None
         except RecursionError:
             raise BadEncoding("nested too deeply for this call stack") from None
+
+
+def _large_bytes(value: bytes) -> bytes:
+    """Encode with one copy where the packer makes two."""
+    try:
+        return b"".join((b"\xc6", len(value).to_bytes(4, "big"), value))
+    except OverflowError:
+        raise TooLarge("4 GiB or more in one value") from None
 
 
 def _short(value: str) -> bool:
@@ -987,6 +1095,7 @@ class ValueCodec(_Base):
     ) -> None:
         self.allow_pickle = allow_pickle
         self.resolve = resolve
+        self.quick = True
         self.strict = strict
         self.table = _READ_ALL
         self.pairs = _unique if strict else None
@@ -994,35 +1103,12 @@ class ValueCodec(_Base):
         self._dumps = dumps
         super().__init__()
 
-    def encode(self, value: object) -> Packed:
-        """Return `value` as it travels.
-
-        Raises TypeError for a value that cannot be sent, TooLarge beyond a limit of size or depth.
-        """
-        return self._encode(value)
-
-    def decode(self, packed: Packed) -> Any:
-        """Return the value of what `encode` made.
-
-        Raises BadEncoding for anything else, Denied for a pickle where none is allowed, and
-        whatever the class of a pickled object raises.
-        """
-        kind = _kind_of(packed)
-        if kind is bytes:
-            return self.load(cast("bytes", packed))
-        if kind is list:
-            data, _ = _with_references(packed)
-            return self.load(data)
-        if kind in _SCALARS:
-            return packed
-        raise BadEncoding(f"a value does not travel as {kind.__name__}")
-
     def _fall_back(self, low: _Lowering, value: object) -> ExtType:
         if self._refer is not None:
             found = self._refer(value)
             if found is not None:
                 low.references.append(found[0])
-                return ext(REFERENCE, low.packer.pack(found))
+                return ext(REFERENCE, low.packer.pack([*found]))
         kind = _kind_of(value)
         if kind is memoryview:
             raise TypeError("cannot send a memoryview: it is a window on memory; send bytes(view)")
@@ -1041,7 +1127,7 @@ class ValueCodec(_Base):
                 f"cannot send a {name}: pickling it failed ({type(error).__name__}: {error}); "
                 "send plain data, or give the class a __reduce__ method"
             ) from error
-        return ext(OPAQUE, low.packer.pack(("py", "pickle", data)))
+        return ext(OPAQUE, low.packer.pack(["py", "pickle", data]))
 
 
 def _pickled(value: object) -> bytes:
@@ -1060,6 +1146,7 @@ class NeutralCodec(_Base):
     def __init__(self) -> None:
         self.allow_pickle = False
         self.resolve = None
+        self.quick = False  # the packer would let references pass uncounted
         self.strict = True
         self.table = _READ
         self.pairs = _unique_unharmful
@@ -1075,7 +1162,7 @@ class NeutralCodec(_Base):
         Raises NeedsNeutralValue for a Python object that is no neutral value, TooLarge beyond a
         limit of size or depth.
         """
-        return self._encode(value)
+        return self.encode(value)
 
     def equal(self, left: Packed, right: Packed, /) -> bool:
         """Tell whether two values are equal as Python compares them.
@@ -1106,8 +1193,11 @@ class NeutralCodec(_Base):
 
 def _equal(left: Any, right: Any) -> bool | None:
     """Compare as Python does; None where the answer hangs on a part that stays closed."""
-    if left == right:
-        return True
+    try:
+        if left == right:
+            return True
+    except ArithmeticError:  # a signalling NaN, which equals nothing
+        return False
     if not _closed(left) and not _closed(right):
         return False
     kind = _kind_of(left)

@@ -39,7 +39,7 @@ class Resource(StrEnum):
 class FullBuffer(StrEnum):
     """What a side does that keeps as much unacknowledged output as it may."""
 
-    HOLD = "hold"  # it executes nothing, but still reads, and takes the counts from what it reads
+    HOLD = "hold"  # it executes nothing, but reads on, and takes the counts from what it reads
     STOP_READING = "stop reading"  # it looks at one frame, and reads on if its count makes room
     EVICT = "evict"  # it goes on, and forgets its oldest output
 
@@ -159,12 +159,16 @@ class Grant(StrEnum):
 
 
 class Unit(StrEnum):
+    """The server's view of the unit."""
+
     FREE = "free"
     TAKEN = "taken"
     CONSUMED = "consumed"
 
 
 class Kind(StrEnum):
+    """What a message says."""
+
     # From the client.
     CALL = "CALL"
     RELEASE = "RELEASE"
@@ -180,6 +184,8 @@ class Kind(StrEnum):
 
 
 class Message(NamedTuple):
+    """What one end tells the other."""
+
     kind: Kind
     call: int = 0
     # Of a cancel: 0 undone or never happened, 1 answered before. Of a result: 1 timed out.
@@ -517,9 +523,9 @@ class Model:
         if side.down:
             yield self._client_receives(side._replace(down=side.down[1:]), side.down[0])
 
-    def _request(self, side: Side, kind: Kind, call: int = 0) -> Side:
+    def _request(self, side: Side, kind: Kind) -> Side:
         """Send a message of the client: recorded always, on its way if there is a connection."""
-        message = Message(kind, call or side.call)
+        message = Message(kind, side.call)
         client = self._kept(side.client, message, self.rules.requests_kept)
         side = side._replace(client=client)
         return self._send_up(side, message) if side.line is Line.ON else side
@@ -645,6 +651,7 @@ class Model:
         server = self._trimmed_on_resume(side.server, frame.ack, self.rules.server_trims)
         side = side._replace(attached=True, attachment=frame.connection, server=server)
         if self.rules.old_bytes_discarded:
+            # An older HELLO too: it would move the session back to a connection that is dead.
             side = side._replace(
                 up=tuple(other for other in side.up if other.connection > frame.connection)
             )

@@ -1,7 +1,7 @@
 """Every state of the model keeps the protocol's promises, and no rule of it can be spared.
 
 AIOMANAGER_MODEL_DEPTH chooses how far the walks through the protocol as designed go: 1, the
-default, takes some twenty seconds; 2 takes some minutes and 2 GB of memory.
+default, takes some twenty seconds; 2 takes some five minutes and 1 GB of memory.
 """
 
 import os
@@ -26,10 +26,10 @@ WALKS = {
         Bounds(acquires=2, cuts=1, crashes=1, cancels=1, buffer=1): 180_000,
     },
     2: {
-        Bounds(acquires=2, cuts=2, crashes=1, cancels=2, timeouts=1): 1_000_000,
-        Bounds(acquires=1, cuts=3, crashes=1, cancels=2, timeouts=1): 1_000_000,
-        Bounds(acquires=2, cuts=2, crashes=1, cancels=1, buffer=1): 1_000_000,
-        Bounds(acquires=2, cuts=1, crashes=1, cancels=2, timeouts=1, buffer=2): 1_000_000,
+        Bounds(acquires=2, cuts=2, crashes=1, cancels=2, timeouts=1): 4_600_000,
+        Bounds(acquires=1, cuts=3, crashes=1, cancels=2, timeouts=1): 1_100_000,
+        Bounds(acquires=2, cuts=2, crashes=1, cancels=1, buffer=1): 950_000,
+        Bounds(acquires=2, cuts=1, crashes=1, cancels=2, timeouts=1, buffer=2): 3_000_000,
     },
 }[DEPTH]
 

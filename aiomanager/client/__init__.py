@@ -1,0 +1,1 @@
+"""The clients: an asyncio, a trio and a blocking shell around one session core."""

@@ -1,0 +1,369 @@
+"""What the channels of all three shells share: where the server is, the codecs, references.
+
+Nothing here connects, sends or waits.
+"""
+
+import os
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
+
+from aiomanager.client._process import AGENT, Forkable, client_id, epochs, host, watch_fork
+from aiomanager.errors import AuthenticationFailed, ConnectionLost
+from aiomanager.objects import TYPES
+from aiomanager.operation import SharedObject
+from aiomanager.protocol.address import Address, parse_address
+from aiomanager.protocol.handshake import ClientHandshake
+from aiomanager.protocol.keys import KeyCodec
+from aiomanager.protocol.values import ValueCodec
+from aiomanager.proxy import AsyncProxy, Proxy, Reference, SyncProxy, async_face, sync_face
+from aiomanager.sessions.plans import Leaves, Plan, Plans
+
+__all__ = (
+    "LENT",
+    "Book",
+    "ChannelBase",
+    "Endpoint",
+    "async_channel",
+    "blocking_channel",
+    "endpoint_of",
+    "handshake_for",
+    "refused",
+)
+
+LENT: Final = 300.0
+"""Seconds for which a process keeps the object of a proxy that it pickled."""
+MIN_KEY: Final = 16
+
+
+class Endpoint(NamedTuple):
+    """A server as a client finds it."""
+
+    address: Address
+    key: bytes | None
+    """An explicit key; None: the same user needs none, else this process's own key is taken."""
+    allow_pickle: bool
+
+    def name(self) -> tuple[Address, bytes | None, bool]:
+        """Return what two equal ways to one server have in common."""
+        return (self.address, self.key, self.allow_pickle)
+
+
+def endpoint_of(
+    url: Any = None, *, authkey: bytes | None = None, allow_pickle: bool | None = None
+) -> Endpoint:
+    """Return the endpoint of a URL or stdlib address; None stands for $AIOMANAGER_URL.
+
+    Raises:
+        ValueError: no or a malformed URL, or a key that is too short.
+        TypeError: the key is no bytes.
+    """
+    if url is None:
+        url = os.environ.get("AIOMANAGER_URL")
+        if not url:
+            raise ValueError(
+                "there is no server to connect to: pass a url, or set AIOMANAGER_URL. "
+                "Start a server with 'aiomanager serve', or your program by "
+                "'aiomanager run -- COMMAND', which sets it"
+            )
+    address = parse_address(url)
+    key = authkey if authkey is not None else _environment_key()
+    check_key_length(key)
+    if allow_pickle is None:
+        allow_pickle = address.scheme == "unix"
+    return Endpoint(address, key, allow_pickle)
+
+
+def check_key_length(key: bytes | None) -> None:
+    """Raise TypeError or ValueError for a key that does not protect anything."""
+    if key is None:
+        return
+    if not isinstance(key, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"authkey must be bytes, not {type(key).__name__}")
+    if len(key) < MIN_KEY:
+        raise ValueError(
+            f"the authkey has {len(key)} bytes and can be guessed; use at least {MIN_KEY} "
+            "random ones, such as secrets.token_bytes(32)"
+        )
+
+
+def _environment_key() -> bytes | None:
+    text = os.environ.get("AIOMANAGER_AUTHKEY")
+    return text.encode() if text else None
+
+
+def _process_key() -> bytes | None:
+    """Return the key that multiprocessing gave this process, which its children inherit."""
+    from multiprocessing import current_process
+
+    return bytes(current_process().authkey)
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a unix socket."""
+
+    pid: int
+    uid: int
+
+
+def peer_of(sock: Any) -> Peer | None:
+    """Return who is at the other end of a unix socket, or None if the system does not say."""
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except (AttributeError, OSError):
+        return None
+    pid, uid, _ = struct.unpack("3i", raw)
+    return Peer(pid, uid)
+
+
+def handshake_for(
+    endpoint: Endpoint, sock: Any, resume: tuple[bytes, int] | None
+) -> ClientHandshake:
+    """Return the client's end of a handshake on a connected socket."""
+    trusted = False
+    if endpoint.address.scheme == "unix":
+        peer = peer_of(sock)
+        trusted = peer is not None and peer.uid == os.geteuid()
+    key, hint = endpoint.key, "the explicit key was used"
+    offer_peer = trusted and key is None
+    if key is None and (not offer_peer or "multiprocessing.process" in sys.modules):
+        key, hint = _process_key(), "this process's own key was used; pass authkey="
+    return ClientHandshake(
+        nonce=os.urandom(32),
+        client=client_id(),
+        pid=os.getpid(),
+        host=host(),
+        agent=AGENT,
+        key=key,
+        offer_peer=offer_peer,
+        peer_trusted=trusted,
+        resume=resume,
+        hint=hint,
+    )
+
+
+def refused(error: Exception) -> Exception:
+    """Return the error of a failed handshake as the class that callers of the stdlib catch."""
+    if isinstance(error, AuthenticationFailed):
+        from aiomanager.client._refused import AuthenticationError
+
+        return AuthenticationError(str(error))
+    return error
+
+
+def unreachable(address: Address, error: BaseException) -> ConnectionLost:
+    """Return the error for a server that nobody can connect to."""
+    return ConnectionLost(
+        f"no server answers at {address.url} ({error}). Is it running? Start one with "
+        "'aiomanager serve', or check the URL"
+    )
+
+
+def tune(sock: socket.socket, address: Address) -> None:
+    """Set a connected socket's options: no delay, and the kernel watches a silent peer."""
+    if address.scheme != "unix":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Book(Forkable):
+    """The references that one server counts for this process, whichever session said so."""
+
+    def __init__(self) -> None:
+        self.epoch = next(epochs)
+        self.dropped: deque[int] = deque()
+        self._lent: deque[tuple[float, Reference]] = deque()
+        watch_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew: the server counts nothing for the child yet."""
+        self.renew()
+        self._lent.clear()
+
+    def renew(self) -> None:
+        """Know that the server counts none of the references so far."""
+        self.epoch = next(epochs)
+        self.dropped.clear()
+
+    def drop(self, reference: Reference) -> None:
+        """Called by finalizers, at any moment: appending is all that is safe."""
+        if reference.epoch == self.epoch:
+            self.dropped.append(reference.object_id)
+
+    def take_dropped(self) -> list[int]:
+        """Return the objects of dropped references, once for each."""
+        found: list[int] = []
+        while self.dropped:
+            found.append(self.dropped.popleft())
+        return found
+
+    def lend(self, reference: Reference) -> None:
+        """Keep a reference alive for a while: its proxy was pickled for somebody."""
+        now = time.monotonic()
+        lent = self._lent
+        while lent and lent[0][0] < now - LENT:
+            lent.popleft()
+        lent.append((now, reference))
+
+
+class ChannelBase(Forkable):
+    """A way to one server from one process, with the codecs and the references behind it."""
+
+    proxies_are: type[Proxy]
+    """The kind of proxy that this channel's values turn into."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.book = _books.setdefault(endpoint.address, Book())
+        self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}
+        values = ValueCodec(
+            allow_pickle=endpoint.allow_pickle, refer=self._refer, resolve=self.proxy
+        )
+        keys = KeyCodec(values)
+        self.decode_key = keys.decode
+        self._plans = Plans(
+            Leaves(keys.encode, values.encode, keys.decode, values.decode, _no_path)
+        )
+        self._makers: dict[type[SharedObject], Plan] = {}
+        watch_fork(self)
+
+    def maker_plan(self, shared: type[SharedObject]) -> Plan:
+        """Return how the arguments of a type's `__init__` travel."""
+        plan = self._makers.get(shared)
+        if plan is None:
+            plan = self._makers[shared] = self._plans.made(shared.maker)
+        return plan
+
+    # References
+
+    def _refer(self, value: object) -> tuple[int, str] | None:
+        """Return what a proxy of this server travels as; None for anything else."""
+        if not isinstance(value, Proxy):
+            return None
+        reference = value._reference  # pyright: ignore[reportPrivateUsage]
+        if reference.book is not self.book:
+            return None  # of another server: it is pickled with its URL
+        if reference.epoch != self.book.epoch:
+            self.count(reference)
+        return reference.object_id, value.shared_type.type_name
+
+    def count(self, reference: Reference) -> None:
+        """Have the server count a reference before it sees the next call."""
+        raise NotImplementedError
+
+    def counted(self, object_id: int) -> Reference:
+        """Return a reference that the server has counted already."""
+        return Reference(self.book, object_id, self.book.epoch)
+
+    def shared_type(self, type_name: str) -> type[SharedObject]:
+        """Return the class of a type's name; raise LookupError."""
+        found = self.types.get(type_name)
+        if found is None:
+            raise LookupError(
+                f"this program does not know the shared type {type_name!r}: import it and pass "
+                "it in types=[...] when connecting"
+            )
+        return found
+
+    def proxy(self, object_id: int, type_name: str) -> Proxy:
+        """Return a proxy, of this channel's kind, of an object that the server has counted."""
+        shared = self.shared_type(type_name)
+        kind = async_face(shared) if self.proxies_are is AsyncProxy else sync_face(shared)
+        return kind(self, self.counted(object_id))
+
+    # Proxies elsewhere
+
+    def reduce(self, proxy: Proxy) -> tuple[Any, ...]:
+        """Return how to pickle a proxy; its object is kept for a while."""
+        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
+        self.book.lend(reference)
+        state = (
+            self.endpoint.address.url,
+            self._travelling_key(),
+            self.endpoint.allow_pickle,
+            reference.object_id,
+            type(proxy),
+        )
+        return _rebuild, state
+
+    def _travelling_key(self) -> bytes | None:
+        """Return the key to pickle along: only a process that is being started gets it."""
+        context = sys.modules.get("multiprocessing.context")
+        if context is not None and context.get_spawning_popen() is not None:
+            return self.endpoint.key
+        return None
+
+    def other_face(self, proxy: Proxy, face: type[Proxy]) -> Proxy:
+        """Return a proxy of the other kind for the same object."""
+        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
+        make = blocking_channel if issubclass(face, SyncProxy) else async_channel
+        return face(make(self.endpoint), reference)
+
+    def describe(self) -> str:
+        """Return the server's URL."""
+        return self.endpoint.address.url
+
+
+def _no_path(_wire: Any) -> Any:
+    raise TypeError("no result is a path")
+
+
+# The channels of this process: proxies that are unpickled share them.
+
+_channels: "WeakValueDictionary[Any, ChannelBase]" = WeakValueDictionary()
+_keys: dict[str, bytes] = {}
+_books: dict[Address, Book] = {}
+
+
+def remember_channel(channel: ChannelBase) -> None:
+    """Have proxies of the same server and kind use this channel."""
+    kind = "async" if channel.proxies_are is AsyncProxy else "sync"
+    _channels[kind, channel.endpoint.name()] = channel
+    if channel.endpoint.key is not None:
+        _keys[channel.endpoint.address.url] = channel.endpoint.key
+
+
+def blocking_channel(endpoint: Endpoint) -> ChannelBase:
+    """Return this process's blocking channel to a server."""
+    channel = _channels.get(("sync", endpoint.name()))
+    if channel is None:
+        from aiomanager.client._blocking import BlockingChannel
+
+        channel = BlockingChannel(endpoint)
+        remember_channel(channel)
+    return channel
+
+
+def async_channel(endpoint: Endpoint) -> ChannelBase:
+    """Return this process's async channel to a server: an open manager's, else asyncio's."""
+    channel = _channels.get(("async", endpoint.name()))
+    if channel is None:
+        from aiomanager.client._asyncio import AsyncioChannel
+
+        channel = AsyncioChannel(endpoint)
+        remember_channel(channel)
+    return channel
+
+
+def _rebuild(
+    url: str, key: bytes | None, allow_pickle: bool, object_id: int, kind: type[Proxy]
+) -> Proxy:
+    """Make a proxy from its pickle, without I/O: it connects when it is first used."""
+    if key is None:
+        key = _keys.get(url)
+        if key is None:
+            key = _environment_key()
+    else:
+        _keys[url] = key
+    endpoint = Endpoint(parse_address(url), key, allow_pickle)
+    make = blocking_channel if issubclass(kind, SyncProxy) else async_channel
+    channel = make(endpoint)
+    channel.types.setdefault(kind.shared_type.type_name, kind.shared_type)
+    return kind(channel, Reference(channel.book, object_id, 0))

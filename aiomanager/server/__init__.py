@@ -1,0 +1,1 @@
+"""The server: a listener on sockets, and the process around it."""

@@ -1,0 +1,340 @@
+"""The listener: sockets, time and process deaths for the server core. No operation runs here."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, cast
+
+from aiomanager.client._channel import peer_of, tune
+from aiomanager.client._process import AGENT, same_host
+from aiomanager.errors import ManagerError, ProtocolError, SessionLost
+from aiomanager.operation import SharedObject
+from aiomanager.protocol.address import Address, is_loopback
+from aiomanager.protocol.frames import FrameBuffer
+from aiomanager.protocol.handshake import ServerHandshake
+from aiomanager.sessions.server import ServerCore, ServerSession
+from aiomanager.sessions.store import Store
+
+__all__ = ("Server",)
+
+log = logging.getLogger("aiomanager.server")
+
+LOCAL_GRACE = 5.0
+"""Seconds for which a session outlives its connection when the client is on this machine."""
+REMOTE_GRACE = 30.0
+HANDSHAKE_SECONDS = 5.0
+PENDING = 128
+"""Connections that may be in the handshake at a time."""
+BACKLOG = 1024
+SO_PEERPIDFD = 77
+EPOCH_2025 = 1_735_689_600
+
+
+class _Hands:
+    """What the core asks of the world: timers, a clock, ids, a log."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.call_later = loop.call_later
+        self.now = monotonic
+
+    def new_id(self) -> bytes:
+        return os.urandom(16)
+
+    def report(self, message: str, error: BaseException) -> None:
+        log.error("%s", message, exc_info=error)
+
+
+class _Connection(asyncio.Protocol):
+    """One accepted connection: the handshake, then frames for a session."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._transport: asyncio.Transport = cast("Any", None)
+        self._handshake: ServerHandshake | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._session: ServerSession | None = None
+        self._frames: FrameBuffer = cast("Any", None)
+        self._pid = 0
+        self._pidfd = -1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        server = self._server
+        if len(server.pending) >= PENDING:
+            self._transport.abort()
+            return
+        server.pending.add(self)
+        peer_uid = None
+        sock = transport.get_extra_info("socket")
+        if server.address.scheme == "unix":
+            peer = peer_of(sock)
+            if peer is not None:
+                self._pid = peer.pid
+                self._pidfd = _peer_pidfd(sock, peer.pid)
+                if peer.uid == os.geteuid() and not server.explicit_key:
+                    peer_uid = peer.uid
+        else:
+            tune(sock, server.address)
+        self._handshake = ServerHandshake(
+            nonce=os.urandom(32), server=server.server_id, key=server.key, peer_uid=peer_uid
+        )
+        self._timer = server.loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        if session is None:
+            self._shake(data)
+            return
+        try:
+            session.receive(self._frames.feed(data))
+        except ProtocolError as error:
+            log.warning("closing a connection of %s: %s", session.description, error)
+            session.close(error.code, str(error))
+        except Exception as error:
+            log.error("closing a connection of %s", session.description, exc_info=error)
+            session.close(500, "the server failed; its log says more")
+
+    def _shake(self, data: bytes) -> None:
+        handshake = self._handshake
+        if handshake is None:
+            return
+        try:
+            reply = handshake.receive_data(data)
+        except ManagerError as error:
+            log.info("refused a connection: %s", error)
+            self._refuse(handshake.refusal)
+            return
+        if reply:
+            self._transport.write(reply)
+        if handshake.authenticated:
+            self._open(handshake)
+
+    def _refuse(self, reply: bytes) -> None:
+        self._handshake = None
+        if reply:
+            self._transport.write(reply)
+        self._transport.close()
+
+    def _open(self, handshake: ServerHandshake) -> None:
+        server = self._server
+        hello = handshake.hello
+        assert hello is not None
+        self._done()
+        if self._pid == 0 and same_host(hello.host):
+            # Over loopback the client says who it is, which is believed once it is authenticated.
+            self._pid = hello.pid
+            self._pidfd = _pidfd(hello.pid)
+        grace = LOCAL_GRACE if self._pid else REMOTE_GRACE
+        try:
+            session = server.core.session_of(
+                hello, handshake.principal, f"pid {self._pid or hello.pid}", grace
+            )
+            resumed = hello.resume is not None
+            received = session.stream.received
+            welcome = handshake.welcome(
+                session=session.session_id,
+                received=received,
+                resumed=resumed,
+                grace=grace,
+                limits=server.core.limits,
+                agent=AGENT,
+            )
+        except SessionLost as error:
+            self._refuse(handshake.refuse(error.code, str(error)))
+            return
+        self._handshake = None
+        self._transport.write(welcome)
+        self._frames = FrameBuffer(server.core.limits["frame"])
+        try:
+            session.attach(self._write, self._close, hello.resume[1] if hello.resume else 0)
+        except ProtocolError as error:
+            log.warning("refused to resume a session of %s: %s", session.description, error)
+            self._transport.close()
+            return
+        self._session = session
+        server.carriers[session.session_id] = self
+        if self._pidfd >= 0:
+            server.watch_client(hello.client, self._pidfd)
+            self._pidfd = -1
+
+    def _write(self, frames: list[bytes]) -> None:
+        if self._transport.is_closing():
+            return  # kept by the session for the next connection
+        if len(frames) == 1:
+            self._transport.write(frames[0])
+        else:
+            self._transport.write(b"".join(frames))
+
+    def _close(self) -> None:
+        """Let go of the session and of the connection, once what was written is out."""
+        self._session = None
+        self._handshake = None
+        self._transport.close()
+
+    def _done(self) -> None:
+        self._server.pending.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        session, self._session = self._session, None
+        if session is not None and self._server.carriers.get(session.session_id) is self:
+            del self._server.carriers[session.session_id]
+            session.detach()
+            self._server.core.flush()
+
+
+def _peer_pidfd(sock: Any, pid: int) -> int:
+    """Return a descriptor of the peer's process, or -1; the kernel's own knows no reuse."""
+    try:
+        return cast("int", sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD))
+    except OSError:
+        return _pidfd(pid)
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid) if pid > 0 else -1
+    except (OSError, AttributeError):
+        return -1
+
+
+def _bind_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
+    """Bind a socket that only this user can use; return it and what removes its file."""
+    path = Path(name)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists():
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise FileExistsError(f"{path} exists and is no socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(name)
+            except (ConnectionRefusedError, FileNotFoundError):
+                path.unlink(missing_ok=True)  # left by a server that was killed
+            else:
+                raise OSError(f"a server is listening on {path} already")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(name)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    mine = path.stat().st_ino
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == mine:
+                path.unlink()
+
+    return sock, remove
+
+
+class Server:
+    """A server on one address: its store, its core, its sockets."""
+
+    def __init__(
+        self,
+        *,
+        types: Iterable[type[SharedObject]],
+        key: bytes | None = None,
+        explicit_key: bool = False,
+        limits: dict[str, int] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.key = key
+        self.explicit_key = explicit_key
+        self.server_id = os.urandom(16)
+        # Fences rise across restarts: they begin at the time, in a unit that none outruns.
+        store = Store(types, first_fence=max(int(time()) - EPOCH_2025, 0) << 20)
+        self.core = ServerCore(store, _Hands(self.loop), limits=limits)
+        self.address: Address = cast("Any", None)
+        self.pending: set[_Connection] = set()
+        self.carriers: dict[bytes, _Connection] = {}
+        """Which connection carries which session."""
+        self._watched: dict[bytes, int] = {}
+        self._listening: asyncio.Server | None = None
+        self._remove: Callable[[], None] = lambda: None
+
+    async def listen(self, address: Address, *, allow_plaintext: bool = False) -> Address:
+        """Listen on `address`; return it with the port that was chosen.
+
+        Raises:
+            ValueError: TCP beyond loopback without `allow_plaintext`, or without a key.
+            OSError: the address is in use or cannot be had.
+        """
+        self.address = address
+        if address.scheme == "unix":
+            self._listening = await self._listen_unix(address.path)
+            return address
+        if address.scheme != "tcp":
+            raise ValueError(f"this version serves unix:// and tcp:// addresses, not {address.url}")
+        if self.key is None:
+            raise ValueError(
+                f"a server on {address.url} needs a key: pass authkey=, or set AIOMANAGER_AUTHKEY"
+            )
+        if not is_loopback(address) and not allow_plaintext:
+            raise ValueError(
+                f"{address.url} is reachable from other machines and the connection is not "
+                "encrypted; use a loopback address, or allow it explicitly (--allow-plaintext)"
+            )
+        self._listening = await self.loop.create_server(
+            lambda: _Connection(self),
+            address.host,
+            address.port,
+            backlog=BACKLOG,
+            reuse_address=True,
+        )
+        port = self._listening.sockets[0].getsockname()[1]
+        self.address = address._replace(port=port)
+        return self.address
+
+    async def _listen_unix(self, name: str) -> asyncio.Server:
+        sock, self._remove = _bind_unix(name)
+        return await self.loop.create_unix_server(
+            lambda: _Connection(self), sock=sock, backlog=BACKLOG
+        )
+
+    def watch_client(self, client_id: bytes, pidfd: int) -> None:
+        """Have a client's sessions end when its process does."""
+        if client_id in self._watched:
+            os.close(pidfd)
+            return
+        self._watched[client_id] = pidfd
+        self.loop.add_reader(pidfd, self._client_died, client_id)
+
+    def _client_died(self, client_id: bytes) -> None:
+        pidfd = self._watched.pop(client_id)
+        self.loop.remove_reader(pidfd)
+        os.close(pidfd)
+        self.core.client_died(client_id)
+
+    async def close(self) -> None:
+        """Stop listening, tell all clients, and close their connections."""
+        if self._listening is not None:
+            self._listening.close()
+        self._remove()
+        for connection in list(self.pending):
+            connection._transport.abort()  # pyright: ignore[reportPrivateUsage]
+        for session in list(self.core.sessions.values()):
+            session.close(110, "the server shuts down")
+            session.finish()
+        # One turn of the loop for what was written.
+        await asyncio.sleep(0)
+        for pidfd in self._watched.values():
+            self.loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self._watched.clear()

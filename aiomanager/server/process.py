@@ -1,0 +1,231 @@
+"""Server processes: run one, or start a private one that ends with this process."""
+
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from aiomanager.objects import TYPES
+from aiomanager.operation import SharedObject
+from aiomanager.protocol.address import Address, parse_address
+from aiomanager.server.listener import Server
+
+__all__ = ("PrivateServer", "load_types", "main", "run_server")
+
+log = logging.getLogger("aiomanager.server")
+
+_BOOT = (
+    "import sys, json; c = json.loads(sys.stdin.readline()); sys.path[:] = c['path']; "
+    "from aiomanager.server.process import main; main(c)"
+)
+
+
+def load_types(names: Iterable[str]) -> list[type[SharedObject]]:
+    """Import shared types by "module" (all that it defines) or "module:Class".
+
+    Raises:
+        ValueError: a name that leads to no shared type.
+    """
+    found: list[type[SharedObject]] = []
+    for name in names:
+        module_name, _, wanted = name.partition(":")
+        module = importlib.import_module(module_name)
+        members = [getattr(module, wanted, None)] if wanted else list(vars(module).values())
+        kinds = [
+            member
+            for member in members
+            if isinstance(member, type)
+            and issubclass(member, SharedObject)
+            and member.operations
+            and not getattr(member, "is_proxy", False)
+            and (wanted or member.__module__ == module_name)
+        ]
+        if not kinds:
+            raise ValueError(f"{name!r} holds no shared type: a class derived from SharedObject")
+        found.extend(kinds)
+    return found
+
+
+async def serve(
+    address: Address,
+    *,
+    key: bytes | None,
+    explicit_key: bool,
+    types: Sequence[type[SharedObject]],
+    allow_plaintext: bool = False,
+    parent: int | None = None,
+    on_ready: Callable[[Address], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until the process `parent` ends."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    server = Server(types=(*TYPES, *types), key=key, explicit_key=explicit_key)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if parent is None:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    else:
+        pidfd = os.pidfd_open(parent)
+        loop.add_reader(pidfd, stop.set)
+        if os.getppid() != parent:  # it ended before it could be watched
+            return
+    bound = await server.listen(address, allow_plaintext=allow_plaintext)
+    on_ready(bound)
+    await stop.wait()
+    await server.close()
+
+
+def run_server(main: Any) -> None:
+    """Run a server's coroutine on uvloop, where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def main(config: dict[str, Any]) -> None:
+    """Be a private server: serve as `config` says, tell the URL on stdout, end with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    address = parse_address(config["address"])
+
+    def ready(bound: Address) -> None:
+        sys.stdout.write(bound.url + "\n")
+        sys.stdout.flush()
+        # The parent may end without reading any more.
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.close(null)
+
+    key = config["key"]
+    try:
+        run_server(
+            serve(
+                address,
+                key=bytes.fromhex(key) if key is not None else None,
+                explicit_key=config["explicit_key"],
+                types=load_types(config["types"]),
+                allow_plaintext=config["allow_plaintext"],
+                parent=config["parent"],
+                on_ready=ready,
+            )
+        )
+    finally:
+        if address.scheme == "unix" and config["own_directory"]:
+            with contextlib.suppress(OSError):
+                Path(address.path).parent.rmdir()
+
+
+class PrivateServer:
+    """A server in a process of its own, a fresh interpreter, that ends with this process."""
+
+    def __init__(
+        self,
+        address: Address | None = None,
+        *,
+        key: bytes | None = None,
+        explicit_key: bool = False,
+        types: Sequence[type[SharedObject] | str] = (),
+        allow_plaintext: bool = False,
+    ) -> None:
+        """Start it, and return when it listens.
+
+        Raises:
+            RuntimeError: it could not start; the message holds what it said.
+        """
+        own_directory = address is None
+        if address is None:
+            # Short whatever TMPDIR is: the system allows 107 bytes for a socket's path.
+            base = tempfile.gettempdir()
+            if len(base) > 60:
+                base = "/tmp"
+            directory = tempfile.mkdtemp(prefix="aiomanager-", dir=base)
+            address = Address("unix", path=f"{directory}/s")
+        config = {
+            "address": address.url,
+            "allow_plaintext": allow_plaintext,
+            "explicit_key": explicit_key,
+            "key": None if key is None else key.hex(),
+            "own_directory": own_directory,
+            "parent": os.getpid(),
+            "path": sys.path,
+            "types": [_type_name(kind) for kind in types],
+        }
+        if not sys.executable:
+            raise RuntimeError("cannot start a server: this program does not know its interpreter")
+        self._owner = os.getpid()
+        # The key goes through the pipe: arguments and environment can be read by others.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None,
+            process_group=0,  # Ctrl-C in the terminal is for the program, not for its server
+        )
+        stdin, stdout = cast("Any", self._process.stdin), cast("Any", self._process.stdout)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(json.dumps(config).encode() + b"\n")
+                stdin.close()
+            url = stdout.readline().decode().strip()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                stdin.close()
+        if not url:
+            code = self._process.wait()
+            raise RuntimeError(
+                f"the server process ended with code {code} before it listened on {address.url}; "
+                "its error output says why"
+            )
+        self.address = parse_address(url)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the server and wait until its process is gone; harmless when it is."""
+        if os.getpid() != self._owner:
+            return  # a forked child holds a copy: the server is its parent's
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def __del__(self) -> None:
+        # Dropped without stop(): no warning, but no zombie either.
+        process = getattr(self, "_process", None)
+        if process is not None and os.getpid() == self._owner:
+            if process.poll() is None:
+                process.terminate()
+            process.returncode = process.returncode if process.returncode is not None else 0
+
+
+def _type_name(kind: type[SharedObject] | str) -> str:
+    if isinstance(kind, str):
+        return kind
+    if kind.__module__ == "__main__":
+        raise ValueError(
+            f"{kind.__qualname__} is defined in the main program, which the server does not "
+            "import; move it to a module of its own"
+        )
+    return f"{kind.__module__}:{kind.__qualname__}"
