@@ -404,7 +404,7 @@ def _lower_ext(low: _Lowering, value: ExtType, depth: int) -> ExtType:
         except BadEncoding as error:
             raise TypeError(f"not an object reference: {error}") from None
         low.references.append(object_id)
-    elif code in _READ:
+    elif code in _READ or TUPLE <= code <= FROZENSET:
         raise TypeError(f"extension code {code} is aiomanager's own: pass the value itself")
     return value
 

@@ -1,0 +1,440 @@
+"""The blocking client: a plain socket and a session of its own for each thread.
+
+No thread, no loop, no lock on the path of a call. A connection is dirty from before a call is
+sent until its answer is in the caller's hands. Whoever finds it dirty (a signal handler raised)
+drops the connection, resumes the session on a new one and takes the interrupted call back, so
+that it loses nothing and the next call gets its own answer.
+"""
+
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any, cast
+
+from aiomanager.client._channel import (
+    ChannelBase,
+    Endpoint,
+    handshake_for,
+    refused,
+    tune,
+    unreachable,
+)
+from aiomanager.client._process import owners
+from aiomanager.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    ManagerError,
+    NeedsNeutralValue,
+    ProtocolError,
+    SessionLost,
+)
+from aiomanager.operation import Operation, drive_blocking
+from aiomanager.protocol.handshake import Welcome
+from aiomanager.protocol.messages import ERROR
+from aiomanager.proxy import Proxy, Reference, SyncProxy
+from aiomanager.sessions.client import ClientSession, error_of
+from aiomanager.sessions.plans import Plan
+from aiomanager.stored import ABSENT
+
+__all__ = ("BlockingChannel",)
+
+_READ = 1 << 16
+
+
+class _Connection:
+    """One session and the socket that carries it; used by one thread at a time."""
+
+    def __init__(self, channel: "BlockingChannel") -> None:
+        self._channel = channel
+        self._socket: socket.socket | None = None
+        self._dirty = False
+        self._pending = b""
+        """What came behind the handshake: it belongs to the session."""
+        self._connect_seconds = 10.0
+        welcome = self._connect(None)
+        self._grace = welcome.grace
+        self.session: ClientSession[None] = ClientSession(welcome.session, welcome.limits)
+        self.lost: Exception | None = None
+
+    # Calls
+
+    def call(
+        self,
+        plan: Plan,
+        operation: Operation[..., Any],
+        object_id: int,
+        wire: list[Any],
+        owner: int,
+    ) -> list[Any]:
+        """Carry out one call and return its answer."""
+        if self._dirty:
+            self._recover()
+        session = self.session
+        self._dirty = True
+        try:
+            call_id = session.call(None, object_id, operation.name, wire, owner)
+            self._send()
+            message = self._answer()
+            if operation.waits:
+                session.keep(call_id)
+                if not operation.owned:
+                    # An item is the caller's when this returns. A lock needs no message of its
+                    # own: it dies with the session, and the next call confirms it.
+                    self._send()
+        except BaseException as error:
+            self._interrupted(error)
+            raise
+        self._dirty = False
+        return message
+
+    def post(
+        self, operation: Operation[..., Any], object_id: int, wire: list[Any], owner: int
+    ) -> None:
+        """Send one call without waiting for its answer."""
+        if self._dirty:
+            self._recover()
+        self._dirty = True
+        try:
+            self.session.post(object_id, operation.name, wire, owner)
+            self._send()
+        except BaseException as error:
+            self._interrupted(error)
+            raise
+        self._dirty = False
+
+    def _send(self) -> None:
+        frames = self.session.data_to_send()
+        if not frames:
+            return
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        try:
+            cast("socket.socket", self._socket).sendall(data)
+        except OSError:
+            self._resume()
+
+    def _answer(self) -> list[Any]:
+        """Read until the one call under way is answered."""
+        while True:
+            for _, message in self.session.receive_data(self._read()):
+                return message
+            if self.session.has_output:
+                self._send()
+
+    def _read(self) -> bytes:
+        """Return more bytes of the session; resumes it when the connection breaks."""
+        while True:
+            if self._pending:
+                data, self._pending = self._pending, b""
+                return data
+            try:
+                data = cast("socket.socket", self._socket).recv(_READ)
+            except OSError:
+                data = b""
+            if data:
+                return data
+            self._resume()
+
+    # What went wrong
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Leave the connection well after an error in the middle of a call."""
+        if isinstance(error, ManagerError) and not isinstance(error, ProtocolError):
+            if isinstance(error, ConnectionLost):
+                self.lost = error
+            self._dirty = False
+            return
+        if isinstance(error, Exception) and not self.session.calls:
+            self._dirty = False  # refused before it was sent: a value that cannot travel
+            return
+        # If this is interrupted in turn, the next call finds the connection dirty.
+        self._recover()
+
+    def _recover(self) -> None:
+        """Take back whatever was under way, on a connection that nothing is left over from."""
+        session = self.session
+        if self.lost is not None:
+            raise self.lost
+        self._resume()
+        for call_id in {*session.calls, *session.cancelling}:
+            # Again for what was cancelled before: its answer may have been read and lost.
+            session.cancel(call_id, None)
+        self._send()
+        while session.cancelling:
+            session.receive_data(self._read())
+        self._dirty = False
+
+    def _resume(self) -> None:
+        """Go on over a new connection.
+
+        Raises:
+            SessionLost: the server has forgotten the session, or is gone.
+        """
+        session = self.session
+        goaway = session.goaway
+        self._drop()
+        if goaway is not None and getattr(goaway, "code", 0) == 109:
+            raise self._lose(goaway)
+        deadline = time.monotonic() + max(self._grace, 1.0)
+        pause = 0.005
+        while True:
+            try:
+                welcome = self._connect((session.session_id, session.stream.received))
+                break
+            except (SessionLost, AuthenticationFailed) as error:
+                raise self._lose(error) from None
+            except ConnectionLost as error:
+                gone = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
+                if time.monotonic() + pause > deadline or (
+                    gone and self._channel.endpoint.address.scheme == "unix"
+                ):
+                    raise self._lose(error) from None
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
+        session.attach(welcome.received)
+        self._send()
+
+    def _lose(self, error: Exception) -> SessionLost:
+        self.session.end()
+        self._drop()
+        self.lost = SessionLost(
+            "the session was lost during the call, which may or may not have been executed; "
+            f"locks that it held are released. {error}"
+        )
+        self._channel.session_lost(self)
+        return self.lost
+
+    # The socket
+
+    def _connect(self, resume: tuple[bytes, int] | None) -> Welcome:
+        endpoint = self._channel.endpoint
+        address = endpoint.address
+        deadline = time.monotonic() + self._connect_seconds
+        try:
+            sock = _connected(address, deadline)
+        except OSError as error:
+            raise unreachable(address, error) from error
+        try:
+            sock.settimeout(self._connect_seconds)
+            tune(sock, address)
+            handshake = handshake_for(endpoint, sock, resume)
+            sock.sendall(handshake.start())
+            while handshake.welcome is None:
+                data = sock.recv(4096)
+                if not data:
+                    handshake.receive_eof()
+                    raise ConnectionResetError("the server closed the connection")
+                reply = handshake.receive_data(data)
+                if reply:
+                    sock.sendall(reply)
+            sock.settimeout(None)
+        except ManagerError as error:
+            sock.close()
+            raise refused(error) from None
+        except OSError as error:
+            sock.close()
+            raise unreachable(address, error) from error
+        except BaseException:
+            sock.close()
+            raise
+        self._pending = handshake.trailing
+        self._socket = sock
+        return handshake.welcome
+
+    def _drop(self) -> None:
+        sock, self._socket = self._socket, None
+        self._pending = b""
+        if hasattr(self, "session"):
+            self.session.detach()
+        if sock is not None:
+            sock.close()
+
+    def close(self) -> None:
+        """End the session in good order."""
+        if self._socket is not None and not self._dirty and self.lost is None:
+            try:
+                self.session.bye()
+                self._socket.settimeout(1.0)
+                self._socket.sendall(b"".join(self.session.data_to_send()))
+            except OSError:
+                pass
+        self.lost = self.lost or ConnectionLost("the manager was closed")
+        self._drop()
+
+    def abandon(self) -> None:
+        """Close the descriptor, which a parent process uses, without a word."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
+
+
+def _connected(address: Any, deadline: float) -> socket.socket:
+    """Return a connected socket; a server that is busy accepting is waited for."""
+    if address.scheme != "unix":
+        return socket.create_connection(
+            (address.host, address.port), timeout=max(deadline - time.monotonic(), 0.1)
+        )
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(address.path)
+        except BlockingIOError:
+            sock.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+
+
+class _Slot(threading.local):
+    """A thread's connection and token; when the thread ends, its session is handed on."""
+
+    connection: _Connection | None = None
+    token = 0
+    keeper: Any = None
+
+
+class _Keeper:
+    """Dies with its thread."""
+
+    def __init__(self, connection: _Connection, free: deque[_Connection]) -> None:
+        self._connection = connection
+        self._free = free
+
+    def __del__(self) -> None:
+        self._free.append(self._connection)
+
+
+class BlockingChannel(ChannelBase):
+    """The way from blocking proxies to a server, from any number of threads."""
+
+    proxies_are = SyncProxy
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self._slot = _Slot()
+        self._free: deque[_Connection] = deque()
+        self._all: set[_Connection] = set()
+        self._closed = False
+
+    def owner(self) -> int:
+        """Return the token of this thread."""
+        slot = self._slot
+        if not slot.token:
+            slot.token = next(owners)
+        return slot.token
+
+    def call(
+        self,
+        proxy: Proxy,
+        operation: Operation[..., Any],
+        arguments: tuple[Any, ...],
+        owner: int = 0,
+    ) -> Any:
+        """Carry out one operation; see the operation's own docstring."""
+        connection = self._slot.connection
+        if connection is None or connection.lost is not None:
+            connection = self.open()
+        plan = self._plans.of(operation)
+        wire = plan.encode(arguments)
+        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
+        book = self.book
+        if reference.epoch != book.epoch:
+            self.count(reference)
+        session = connection.session
+        if book.dropped:
+            session.release(book.take_dropped())
+        if session.losses:
+            loss = session.losses.pop(reference.object_id, None)
+            if loss is not None:
+                raise loss
+        message = connection.call(plan, operation, reference.object_id, wire, owner)
+        if message[0] == ERROR:
+            error = error_of(message, self.decode_key)
+            if isinstance(error, NeedsNeutralValue) and operation.client_side is not None:
+                return drive_blocking(operation.client_side(proxy, *arguments))
+            raise error
+        result = plan.decode_result(message[3])
+        if result is ABSENT:
+            return arguments[cast("int", operation.default_index)]
+        return result
+
+    def post(
+        self,
+        proxy: Proxy,
+        operation: Operation[..., Any],
+        arguments: tuple[Any, ...],
+        owner: int = 0,
+    ) -> None:
+        """Send one operation without waiting for its answer."""
+        connection = self._slot.connection
+        if connection is None:
+            raise SessionLost(
+                "the session was lost while it held the lock; the server has given it to others"
+            )
+        if connection.lost is not None:
+            raise connection.lost
+        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
+        losses = connection.session.losses
+        loss = losses.pop(reference.object_id, None) if losses else None
+        if loss is not None:
+            raise loss
+        wire = self._plans.of(operation).encode(arguments)
+        connection.post(operation, reference.object_id, wire, owner)
+
+    def count(self, reference: Reference) -> None:
+        """Have the server count a reference before it sees this thread's next call."""
+        connection = self._slot.connection
+        if connection is not None:
+            reference.epoch = self.book.epoch
+            connection.session.hold([reference.object_id])
+
+    def open(self) -> _Connection:
+        """Return this thread's connection; connect unless a session of an ended thread is free.
+
+        Raises:
+            ConnectionLost: nobody answers at the address, or the manager was closed.
+            AuthenticationFailed: the server refuses the key, or does not know it.
+        """
+        if self._closed:
+            raise ConnectionLost("the manager was closed; connect again")
+        connection: _Connection | None = None
+        while self._free and connection is None:
+            candidate = self._free.popleft()
+            if candidate.lost is None:
+                connection = candidate
+        if connection is None:
+            connection = _Connection(self)
+            self._all.add(connection)
+        slot = self._slot
+        slot.connection = connection
+        slot.keeper = None
+        slot.keeper = _Keeper(connection, self._free)
+        return connection
+
+    def session_lost(self, connection: _Connection) -> None:
+        """Know that the server counts nothing any more for this process."""
+        self._all.discard(connection)
+        self.book.renew()
+
+    def close(self) -> None:
+        """End all sessions of this process in good order."""
+        self._closed = True
+        for connection in list(self._all):
+            connection.close()
+        self._all.clear()
+        self._free.clear()
+        self._slot = _Slot()
+        self.book.renew()
+
+    def after_fork(self) -> None:
+        """Close the inherited sockets in the child; it connects anew when it calls."""
+        for connection in list(self._all):
+            connection.abandon()
+        self._all = set()
+        self._free = deque()
+        self._slot = _Slot()
