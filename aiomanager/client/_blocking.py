@@ -54,7 +54,7 @@ class _Connection:
         self._connect_seconds = 10.0
         welcome = self._connect(None)
         self._grace = welcome.grace
-        self.session: ClientSession[None] = ClientSession(welcome.session, welcome.limits)
+        self.session: ClientSession[bool] = ClientSession(welcome.session, welcome.limits)
         self.lost: Exception | None = None
 
     # Calls
@@ -73,7 +73,7 @@ class _Connection:
         session = self.session
         self._dirty = True
         try:
-            call_id = session.call(None, object_id, operation.name, wire, owner)
+            call_id = session.call(True, object_id, operation.name, wire, owner)
             self._send()
             message = self._answer()
             if operation.waits:
@@ -158,7 +158,7 @@ class _Connection:
         self._resume()
         for call_id in {*session.calls, *session.cancelling}:
             # Again for what was cancelled before: its answer may have been read and lost.
-            session.cancel(call_id, None)
+            session.cancel(call_id, True)
         self._send()
         while session.cancelling:
             session.receive_data(self._read())

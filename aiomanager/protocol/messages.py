@@ -7,7 +7,7 @@ sender has received in the session. Nothing here knows what a call means.
 from typing import Any, Final
 
 from aiomanager.errors import BadEncoding
-from aiomanager.protocol._msgpack import new_packer, unpack, walk
+from aiomanager.protocol._msgpack import ExtType, new_packer, unpack, walk
 
 __all__ = (
     "ACK",
@@ -61,7 +61,13 @@ GOAWAY: Final = 33
 encode = new_packer().pack
 """Return a message as the payload of a frame."""
 
-_LARGE_HEADERS = (b"\xdc", b"\xdd", b"\xde", b"\xdf")
+_LARGE_HEADERS: Final = (b"\xdc", b"\xdd", b"\xde", b"\xdf")
+_MAX_DEPTH: Final = 32
+"""No operation of any type has arguments or a result nested so deeply: values are bytes here."""
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def decode(payload: bytes) -> list[Any]:
@@ -74,13 +80,13 @@ def decode(payload: bytes) -> list[Any]:
     # are checked first. They occur by chance inside large values: the check is quick.
     if sum(map(payload.count, _LARGE_HEADERS)) > 4:
         try:
-            walk(payload)
+            walk(payload, _MAX_DEPTH)
         except (ValueError, RecursionError) as error:
-            raise BadEncoding(f"a malformed message: {error}") from None
+            raise BadEncoding(f"a malformed message: {_said(error)}") from None
     try:
-        message = unpack(payload)
+        message = unpack(payload, ext_hook=ExtType, object_pairs_hook=None, strict_map_key=True)
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadEncoding(f"a malformed message: {error or type(error).__name__}") from None
+        raise BadEncoding(f"a malformed message: {_said(error)}") from None
     if (
         type(message) is not list
         or len(message) < 2

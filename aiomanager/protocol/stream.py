@@ -53,16 +53,23 @@ class Stream:
         self._told = self.received
         self._unsaid = 0
 
+    def send_late(self, frame: bytes) -> None:
+        """Keep a sequenced frame as `send`; it was made before and says an older `received`."""
+        number = self.sent + 1
+        self._kept.append((number, frame))
+        self.sent = number
+        self.kept_bytes += len(frame)
+
     def receive(self, ack: int, size: int) -> None:
         """Count a sequenced message of `size` bytes that came in with this `ack`.
 
         Raises:
-            ProtocolError: the ack claims more than was sent.
+            ProtocolError: the ack claims more than was sent; the message is not counted.
         """
-        self.received += 1
-        self._unsaid += size
         if ack > self.acknowledged:
             self.acknowledge(ack)
+        self.received += 1
+        self._unsaid += size
 
     def acknowledge(self, count: int) -> None:
         """Let go of what the other side has received; an older count says nothing new.

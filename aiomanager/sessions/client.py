@@ -51,6 +51,7 @@ class ClientSession(Generic[W]):
         """Why the server ended the connection, if it said so."""
         self._limits = limits
         self._frames = FrameBuffer(limits["frame"])
+        self._broken: ProtocolError | None = None
         self._next_id = 0
         self._output: list[bytes] = []
         self._held: deque[tuple[int, bytes]] = deque()
@@ -107,6 +108,7 @@ class ClientSession(Generic[W]):
 
     def bye(self) -> None:
         """Add the end of the session to the output."""
+        self._send_notes()
         self._send(encode([BYE, self.stream.received]))
 
     def _add(self, call_id: int, payload: bytes) -> None:
@@ -116,17 +118,25 @@ class ClientSession(Generic[W]):
                 f"the call is {len(payload)} bytes long and the server takes at most "
                 f"{self._limits['frame']}; send it in parts, or raise the server's limit"
             )
-        if self._held or not self._fits(len(payload)):
+        if self._held or not self._room():
             self._held.append((call_id, payload))
         else:
             self._send(payload)
 
-    def _fits(self, size: int) -> bool:
+    def _room(self) -> bool:
+        # What is on its way is looked at, not what is to follow: less than these limits may stay
+        # unconfirmed for ever, since the server has nothing to say, and must hold up nobody.
         stream = self.stream
-        waiting = stream.unacknowledged
-        return not waiting or (
-            waiting < self._limits["calls"] and stream.kept_bytes + size <= self._limits["window"]
+        return (
+            stream.unacknowledged < self._limits["calls"]
+            and stream.kept_bytes < self._limits["window"]
         )
+
+    def _send_held(self) -> None:
+        while self._held and self._room():
+            message = frame(self._held.popleft()[1])
+            self.stream.send_late(message)
+            self._output.append(message)
 
     def _send(self, payload: bytes) -> None:
         message = frame(payload)
@@ -140,16 +150,19 @@ class ClientSession(Generic[W]):
 
     def data_to_send(self) -> list[bytes]:
         """Return what is to be written now, and forget it."""
+        self._send_notes()
+        if self.stream.ack_due:
+            self._output.append(frame(encode([ACK, self.stream.told()])))
+        output, self._output = self._output, []
+        return output
+
+    def _send_notes(self) -> None:
         if self._kept:
             kept, self._kept = self._kept, []
             self._send(encode([KEEP, self.stream.received, kept]))
         if self._dropped:
             dropped, self._dropped = self._dropped, []
             self._send(encode([RELEASE, self.stream.received, dropped]))
-        if self.stream.ack_due and not self._output:
-            self._output.append(frame(encode([ACK, self.stream.told()])))
-        output, self._output = self._output, []
-        return output
 
     # What comes in
 
@@ -157,38 +170,46 @@ class ClientSession(Generic[W]):
         """Take bytes of the connection; return who is answered, and with which message.
 
         Raises:
-            ProtocolError: the connection must be closed; the session may be resumed.
+            ProtocolError: the connection must be closed; the session may be resumed. Raised by
+                the next call, when there is somebody to be answered before.
         """
+        if self._broken is not None:
+            raise self._broken
         answered: list[tuple[W, list[Any]]] = []
         stream = self.stream
-        for payload in self._frames.feed(data):
-            message = decode(payload)
-            kind = message[0]
-            if kind >= FIRST_UNSEQUENCED:
-                stream.acknowledge(message[1])
-                if kind == GOAWAY and len(message) >= 4:
-                    self.goaway = exception_of(message[2], str(message[3]))
-                continue
-            stream.receive(message[1], len(payload))
-            if len(message) < 4 or type(message[2]) is not int:
-                raise BadEncoding("an answer must name its call")
-            call_id = message[2]
-            if kind in (RESULT, ERROR):
-                if kind == ERROR and len(message) < 6:
-                    raise BadEncoding("an error has a code, a message and data")
-                waiting = self.calls.pop(call_id, None)
-                if waiting is not None:
-                    answered.append((waiting, message))
-                elif call_id in self.posted:
-                    self.losses[self.posted.pop(call_id)] = error_of(message)
-            elif kind == CANCELLED:
-                waiting = self.cancelling.pop(call_id, None)
-                if waiting is not None:
-                    answered.append((waiting, message))
-            else:
-                raise ProtocolError(f"a server sends no message of type {kind}")
-        while self._held and self._fits(len(self._held[0][1])):
-            self._send(self._held.popleft()[1])
+        try:
+            for payload in self._frames.feed(data):
+                message = decode(payload)
+                kind = message[0]
+                if kind >= FIRST_UNSEQUENCED:
+                    stream.acknowledge(message[1])
+                    if kind == GOAWAY and len(message) >= 4 and type(message[2]) is int:
+                        self.goaway = exception_of(message[2], str(message[3]))
+                    continue
+                stream.receive(message[1], len(payload))
+                if len(message) < 4 or type(message[2]) is not int:
+                    raise BadEncoding("an answer must name its call")
+                call_id = message[2]
+                if kind in (RESULT, ERROR):
+                    if kind == ERROR and (len(message) < 6 or type(message[3]) is not int):
+                        raise BadEncoding("an error has a code, a message and data")
+                    waiting = self.calls.pop(call_id, None)
+                    if waiting is not None:
+                        answered.append((waiting, message))
+                    elif kind == ERROR and call_id in self.posted:
+                        self.losses[self.posted.pop(call_id)] = error_of(message)
+                elif kind == CANCELLED:
+                    waiting = self.cancelling.pop(call_id, None)
+                    if waiting is not None:
+                        answered.append((waiting, message))
+                else:
+                    raise ProtocolError(f"a server sends no message of type {kind}")
+        except ProtocolError as error:
+            if not answered:
+                raise
+            # What came before is counted and does not come again: it must be told first.
+            self._broken = error
+        self._send_held()
         return answered
 
     # Connections
@@ -197,6 +218,7 @@ class ClientSession(Generic[W]):
         """Lose the connection."""
         self._output.clear()
         self._frames = FrameBuffer(self._limits["frame"])
+        self._broken = None
         self.goaway = None
 
     def attach(self, received: int) -> None:
@@ -206,6 +228,7 @@ class ClientSession(Generic[W]):
             ProtocolError: the count cannot be right.
         """
         self._output = self.stream.resume(received)
+        self._send_held()
 
     def end(self) -> list[W]:
         """Forget everything, as the server has; return who waits for answers in vain."""
@@ -222,7 +245,10 @@ def error_of(message: list[Any], decode_key: Any = None) -> Exception:
     code, text, data = message[3:6]
     error = exception_of(cast("int", code), str(text))
     if data is not None and isinstance(error, KeyError) and decode_key is not None:
-        error.args = (decode_key(data),)
+        try:
+            error.args = (decode_key(data),)
+        except Exception:
+            pass  # a key that cannot be opened here: the text says enough
     elif not text:
         error.args = ()
     return error

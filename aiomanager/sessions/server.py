@@ -15,6 +15,7 @@ from aiomanager.errors import (
     ObjectGone,
     ProtocolError,
     SessionLost,
+    TooLarge,
     UnknownOperation,
     code_of,
 )
@@ -53,6 +54,8 @@ DEFAULT_LIMITS: Final = {
 }
 OUTPUT: Final = 1 << 23
 """A session with so many bytes of unconfirmed answers executes nothing until some are confirmed."""
+MESSAGE: Final = 4096
+"""Characters of an error's message that travel."""
 LINGER: Final = 60.0
 """Seconds for which a client's references outlive its last session."""
 
@@ -103,7 +106,6 @@ class ServerSession(Holder):
         "_close",
         "_core",
         "_dirty",
-        "_executing",
         "_expiry",
         "_inbox",
         "_inbox_bytes",
@@ -131,7 +133,6 @@ class ServerSession(Holder):
         self._inbox_bytes = 0
         self._output: list[bytes] = []
         self._dirty = False
-        self._executing = False
         self._write: Write | None = None
         self._close: Close | None = None
         self._expiry: Timer | None = None
@@ -149,8 +150,11 @@ class ServerSession(Holder):
         An older connection is told and closed; what it still brings must be discarded.
 
         Raises:
+            SessionLost: the session has ended.
             ProtocolError: the count cannot be right.
         """
+        if self.ended:
+            raise SessionLost("the session has ended")
         frames = self.stream.resume(received)
         if self._write is not None and self._close is not None:
             message = "the session continues on another connection"
@@ -165,13 +169,15 @@ class ServerSession(Holder):
             write(frames)
         for call in list(self._calls.values()):
             call.waiter.resume()
+        # The count may have made room for answers, and nothing else may come from the client.
+        self._work_off()
         self._core.flush()
 
     def detach(self) -> None:
         """Lose the connection; the session waits for its client for `grace` seconds."""
         self._write = self._close = None
         self._output.clear()
-        if self.ended:
+        if self.ended or self._expiry is not None:
             return
         for call in self._calls.values():
             call.waiter.suspend()
@@ -182,11 +188,12 @@ class ServerSession(Holder):
         self._core.flush()
 
     def close(self, code: int, message: str) -> None:
-        """Tell the client that this connection ends, and close it."""
+        """Tell the client that this connection ends, close it, and detach."""
         if self._write is not None and self._close is not None:
             self._core.flush()
-            self._write([frame(encode([GOAWAY, self.stream.received, code, message]))])
+            self._write([frame(encode([GOAWAY, self.stream.received, code, _sendable(message)]))])
             self._close()
+            self.detach()
 
     def finish(self) -> None:
         """End the session: its waits end, and what it holds or was granted passes on."""
@@ -215,6 +222,8 @@ class ServerSession(Holder):
         Raises:
             ProtocolError: the connection must be closed; the session may be resumed.
         """
+        if self.ended:
+            return
         stream = self.stream
         inbox = self._inbox
         try:
@@ -236,8 +245,8 @@ class ServerSession(Holder):
                     self._execute(message)
                 if self.ended:
                     return
-            if stream.ack_due and not self._output and self._write is not None:
-                self._write([frame(encode([ACK, stream.told()]))])
+            if stream.ack_due:
+                self._put_out(frame(encode([ACK, stream.told()])))
         finally:
             self._core.flush()
 
@@ -310,11 +319,17 @@ class ServerSession(Holder):
             if operation.writes:
                 target.version += 1
                 if type(result) is Waiter:
+                    if kind != CALL:
+                        result.cancel()
+                        raise BadParameters(f"{name} may wait, and must be called, not posted")
                     self._wait(call_id, object_id, plan, cast("Waiter[Any]", result))
                     return
             if kind == CALL:
                 self._answer(call_id, plan, result)
+            elif self._store.handed_out:
+                self._hold_handed_out()
         except Exception as error:
+            self._store.handed_out.clear()
             self._fail(call_id, error)
 
     def _wait(self, call_id: int, object_id: int, plan: Plan, waiter: Waiter[Any]) -> None:
@@ -326,13 +341,17 @@ class ServerSession(Holder):
                 raise
             self._calls[call_id] = _Call(waiter, plan, object_id)
             return
+        timeout = waiter.timeout
+        if timeout is not None and timeout != timeout:
+            waiter.cancel()
+            raise ValueError("a timeout must be a number of seconds, not NaN")
         if len(self._calls) >= self._core.limits["waits"]:
             waiter.cancel()
             raise LimitReached(f"{len(self._calls)} calls of this session wait, its limit")
         call = self._calls[call_id] = _Call(waiter, plan, object_id)
         waiter.listener = partial(self._settled, call_id)
-        if waiter.timeout is not None:
-            call.timer = self._core.hands.call_later(waiter.timeout, partial(self._time_out, call))
+        if timeout is not None:
+            call.timer = self._core.hands.call_later(timeout, partial(self._time_out, call))
 
     def _time_out(self, call: _Call) -> None:
         call.waiter.expire()
@@ -375,13 +394,25 @@ class ServerSession(Holder):
     # What goes out
 
     def _answer(self, call_id: int, plan: Plan, result: Any) -> None:
-        handed_out = self._store.handed_out
-        handed_out.clear()
+        # What the body itself handed out is noted already.
         wire = plan.encode_result(result)
         payload = encode([RESULT, self.stream.received, call_id, wire])
-        for object_id in handed_out:
-            self._store.hold(self.client, object_id)
+        if len(payload) > self._core.limits["frame"]:
+            raise TooLarge(
+                f"the answer is {len(payload)} bytes long and the limit is "
+                f"{self._core.limits['frame']}; ask for less at a time, or raise the server's limit"
+            )
+        if self._store.handed_out:
+            self._hold_handed_out()
         self._send(payload)
+
+    def _hold_handed_out(self) -> None:
+        """Count the references in an answer for the client that gets them."""
+        store = self._store
+        for object_id in store.handed_out:
+            if object_id in store.entries:  # else deleted by its name: whoever uses it is told
+                store.hold(self.client, object_id)
+        store.handed_out.clear()
 
     def _fail(self, call_id: int, error: Exception) -> None:
         code = code_of(error)
@@ -400,11 +431,16 @@ class ServerSession(Holder):
             code = 500
             message = f"{type(error).__name__}: {message}"
             self._core.hands.report(f"call {call_id} of {self.description} failed", error)
-        self._send(encode([ERROR, self.stream.received, call_id, code, message, data]))
+        self._send(
+            encode([ERROR, self.stream.received, call_id, code, _sendable(message), data])
+        )
 
     def _send(self, payload: bytes) -> None:
         message = frame(payload)
         self.stream.send(message)
+        self._put_out(message)
+
+    def _put_out(self, message: bytes) -> None:
         if self._write is not None:
             self._output.append(message)
             if not self._dirty:
@@ -422,6 +458,13 @@ class ServerSession(Holder):
     def waiting(self) -> int:
         """The number of calls that wait or are not kept yet."""
         return len(self._calls)
+
+
+def _sendable(message: str) -> str:
+    """Return a text of any origin as one that can travel."""
+    if len(message) > MESSAGE:
+        message = message[:MESSAGE] + " ..."
+    return message.encode("utf-8", "backslashreplace").decode()
 
 
 def _ids(message: list[Any]) -> list[int]:
@@ -486,9 +529,11 @@ class ServerCore:
             self.hands.call_later(LINGER, partial(self._forget_client, client))
 
     def _forget_client(self, client: Client) -> None:
-        if not client.sessions and self.clients.get(client.id) is client:
+        if client.sessions:
+            return
+        if self.clients.get(client.id) is client:
             del self.clients[client.id]
-            self.store.forget(client)
+        self.store.forget(client)
 
     def client_died(self, client_id: bytes) -> None:
         """End all sessions of a client whose process is gone."""

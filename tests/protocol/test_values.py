@@ -175,7 +175,7 @@ anything = st.recursive(
 # --- round trips ------------------------------------------------------------------------------
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(anything)
 def test_every_value_comes_back_with_its_exact_types(value: Any) -> None:
     packed = plain_client.encode(value)
@@ -188,7 +188,7 @@ def test_every_value_comes_back_with_its_exact_types(value: Any) -> None:
     assert opaque_parts(packed) == 0
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(anything)
 def test_the_server_opens_and_packs_without_a_change(value: Any) -> None:
     packed = client.encode(value)
@@ -199,7 +199,7 @@ def test_the_server_opens_and_packs_without_a_change(value: Any) -> None:
         assert again == (packed if type(again) is bytes else tree) or tree != tree
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(anything, anything)
 def test_the_server_compares_as_python_does(left: Any, right: Any) -> None:
     a, b = client.encode(left), client.encode(right)
@@ -692,7 +692,7 @@ def test_own_codes_cannot_be_forged_by_hand() -> None:
 # --- hostile bytes ----------------------------------------------------------------------------
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_a_clean_error(data: bytes) -> None:
     for codec in (plain_client, server):
@@ -715,7 +715,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damaged())
 def test_damaged_values_give_a_value_or_a_clean_error(data: bytes) -> None:
     for codec in (plain_client, server):
