@@ -7,17 +7,66 @@ standard library.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiomanager.errors import AuthenticationFailed as AuthenticationFailed
+    from aiomanager.errors import CallError as CallError
+    from aiomanager.errors import ConnectionLost as ConnectionLost
+    from aiomanager.errors import Empty as Empty
+    from aiomanager.errors import Full as Full
     from aiomanager.errors import ManagerError as ManagerError
+    from aiomanager.errors import NameConflict as NameConflict
+    from aiomanager.errors import NotOwner as NotOwner
+    from aiomanager.errors import ObjectGone as ObjectGone
+    from aiomanager.errors import SessionLost as SessionLost
+    from aiomanager.errors import ShutDown as ShutDown
     from aiomanager.manager import Manager as Manager
     from aiomanager.manager import connect as connect
+    from aiomanager.objects.dict import DictProxy as DictProxy
+    from aiomanager.objects.dict import SyncDictProxy as SyncDictProxy
+    from aiomanager.objects.event import EventProxy as EventProxy
+    from aiomanager.objects.event import SyncEventProxy as SyncEventProxy
+    from aiomanager.objects.list import ListProxy as ListProxy
+    from aiomanager.objects.list import SyncListProxy as SyncListProxy
+    from aiomanager.objects.lock import LockProxy as LockProxy
+    from aiomanager.objects.lock import SyncLockProxy as SyncLockProxy
+    from aiomanager.objects.queue import QueueProxy as QueueProxy
+    from aiomanager.objects.queue import SyncQueueProxy as SyncQueueProxy
+    from aiomanager.objects.value import SyncValueProxy as SyncValueProxy
+    from aiomanager.objects.value import ValueProxy as ValueProxy
+    from aiomanager.operation import SharedObject as SharedObject
+    from aiomanager.operation import acquires as acquires
+    from aiomanager.operation import composite as composite
+    from aiomanager.operation import owned as owned
+    from aiomanager.operation import reads as reads
+    from aiomanager.operation import waits as waits
+    from aiomanager.operation import writes as writes
+    from aiomanager.proxy import AsyncProxy as AsyncProxy
+    from aiomanager.proxy import SyncProxy as SyncProxy
     from aiomanager.stored import MISSING as MISSING
+    from aiomanager.waiter import Caller as Caller
+    from aiomanager.waiter import Waiter as Waiter
+    from aiomanager.waiter import WaitQueue as WaitQueue
 
 # Blocking clients must not load asyncio, so that nothing is imported before it is asked for.
 _HOMES = {
-    "Manager": "aiomanager.manager",
-    "connect": "aiomanager.manager",
-    "MISSING": "aiomanager.stored",
-    "ManagerError": "aiomanager.errors",
+    name: f"aiomanager.{home}"
+    for home, names in {
+        "errors": (
+            "AuthenticationFailed CallError ConnectionLost Empty Full ManagerError NameConflict "
+            "NotOwner ObjectGone SessionLost ShutDown"
+        ),
+        "manager": "Manager connect",
+        "objects.dict": "DictProxy SyncDictProxy",
+        "objects.event": "EventProxy SyncEventProxy",
+        "objects.list": "ListProxy SyncListProxy",
+        "objects.lock": "LockProxy SyncLockProxy",
+        "objects.queue": "QueueProxy SyncQueueProxy",
+        "objects.value": "ValueProxy SyncValueProxy",
+        "operation": "SharedObject acquires composite owned reads waits writes",
+        "proxy": "AsyncProxy SyncProxy",
+        "stored": "MISSING",
+        "waiter": "Caller WaitQueue Waiter",
+    }.items()
+    for name in names.split()
 }
 
 __version__ = "0.1.0"
@@ -32,3 +81,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -8,6 +8,7 @@ ManagerError
  +-- AuthenticationFailed          the peer does not know the key
  +-- ConnectionLost                no server there, or it went away (also ConnectionError, EOFError)
  |    +-- SessionLost              the server no longer knows this session: what it held is released
+ |         +-- SessionMoved        a newer connection has taken this session over
  +-- CallError                     one call was refused; nothing was changed
       +-- UnknownOperation         also AttributeError
       +-- BadParameters            also TypeError
@@ -55,6 +56,7 @@ __all__ = (
     "ProtocolError",
     "ServerError",
     "SessionLost",
+    "SessionMoved",
     "ShutDown",
     "TooLarge",
     "UnknownOperation",
@@ -114,6 +116,12 @@ class SessionLost(ConnectionLost):
     """
 
     code = 200
+
+
+class SessionMoved(SessionLost):
+    """A newer connection carries the session: for this one it is lost."""
+
+    code = 109
 
 
 class CallError(ManagerError):
@@ -219,7 +227,11 @@ def _own(root: type[ManagerError]) -> dict[int, type[ManagerError]]:
     return found
 
 
-_CLASSES: dict[int, Callable[[str], Exception]] = {**_BUILTIN, **_own(ManagerError)}
+_CLASSES: dict[int, Callable[[str], Exception]] = {
+    **dict.fromkeys(range(106, 112), ConnectionLost),  # a server that is busy, or closes down
+    **_BUILTIN,
+    **_own(ManagerError),
+}
 _CODES: dict[type[Exception], int] = {kind: code for code, kind in _BUILTIN.items()}
 
 

@@ -128,7 +128,6 @@ _PLAIN: dict[object, Shape] = {
     object: Shape("value"),
     Step: Shape("step"),
     Opaque: Shape("value"),
-    Missing: Shape("missing"),
     Raw: Shape("raw"),
     K: Shape("key"),
     V: Shape("value"),
@@ -149,7 +148,12 @@ def _shape(annotation: Any, where: str) -> Shape:
     origin: Any = typing.get_origin(annotation)
     arguments: tuple[Any, ...] = typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
-        return _union([_shape(part, where) for part in arguments if not _is_waiter(part)], where)
+        parts = [
+            Shape("missing") if part is Missing else _shape(part, where)
+            for part in arguments
+            if not _is_waiter(part)
+        ]
+        return _union(parts, where)
     if origin in (list, Sequence) and len(arguments) == 1:
         return Shape("list", (_shape(arguments[0], where),))
     if origin is Iterable or origin is typing.get_origin(Iterable[Any]):
@@ -194,6 +198,17 @@ def _union(parts: list[Shape], where: str) -> Shape:
     raise TypeError(f"{where}: a union of {', '.join(map(str, parts))} cannot travel")
 
 
+def _check_whole(shape: Shape, where: str) -> None:
+    """Raise TypeError when a part of what travels is typed by a type variable of a default."""
+    if shape.kind == "default":
+        raise TypeError(
+            f"{where}: only K and V travel; another type variable stands for a default, which "
+            "stays with the caller"
+        )
+    for part in shape.parts:
+        _check_whole(part, where)
+
+
 class Signature(NamedTuple):
     """What the wire knows of a callable: its parameters in order, and its result."""
 
@@ -214,6 +229,9 @@ def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
     # By hand: `inspect` takes longer to import than the whole blocking client.
     code = cast("types.FunctionType", body).__code__
     annotations = body.__annotations__
+    if any(isinstance(annotation, str) for annotation in annotations.values()):
+        # `from __future__ import annotations`, or quotes.
+        annotations = typing.get_type_hints(body, include_extras=True)
     defaults = cast("types.FunctionType", body).__defaults__ or ()
     where = f"{body.__qualname__}()"
     names = code.co_varnames[: code.co_argcount]
@@ -226,11 +244,14 @@ def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
             raise TypeError(f"{where}: parameter {name!r} needs an annotation")
         shape = _shape(annotations[name], f"{where}, parameter {name!r}")
         default = defaults[position - first_default] if position >= first_default else REQUIRED
+        if shape.kind != "default" or default is REQUIRED:
+            _check_whole(shape, f"{where}, parameter {name!r}")
         parameters.append(Parameter(name, shape, default, position < code.co_posonlyargcount))
     keywords = bool(code.co_flags & 0x08)
     if keywords and (not parameters or parameters[0].shape.kind != "pairs"):
         raise TypeError(f"{where}: **more needs a first parameter of pairs, which it joins")
     result = _shape(annotations.get("return"), f"{where}, result")
+    _check_whole(result, f"{where}, result")
     required = sum(parameter.default is REQUIRED for parameter in parameters)
     return Signature(tuple(parameters), keywords, result, required)
 
@@ -364,9 +385,17 @@ class Composite(Generic[P, R]):
 
         def method(*given: Any, **named: Any) -> Coroutine[Any, Any, R]:
             steps = body(*given, **named)
-            return drive(steps, next(steps))
+            try:
+                first = next(steps)
+            except StopIteration as stop:
+                return _done(stop.value)
+            return drive(steps, first)
 
         return method
+
+
+async def _done(result: R) -> R:
+    return result
 
 
 def drive_blocking(steps: Generator[Any, Any, R]) -> R:
@@ -434,6 +463,7 @@ class SharedObject:
     operations: ClassVar[dict[str, Operation[..., Any]]] = {}
     maker: ClassVar[Signature]
     """The signature of `__init__`, which makes an object from a client's arguments."""
+
     def _conflict(self, *arguments: Any) -> str | None:
         """Say why this object is not what `named` with these arguments asks for, if so."""
         return None
@@ -446,11 +476,14 @@ class SharedObject:
         if cls.__dict__.get("is_proxy") or any("is_proxy" in base.__dict__ for base in cls.__mro__):
             return
         cls.type_name = cls.__name__ if name is None else name
-        cls.operations = dict(cls.operations)
+        cls.operations = {
+            attribute: cast("Operation[..., Any]", getattr(cls, attribute))
+            for base in reversed(cls.__mro__)
+            for attribute, member in base.__dict__.items()
+            if isinstance(member, Operation) and isinstance(getattr(cls, attribute), Operation)
+        }
         for attribute, member in cls.__dict__.items():
-            if isinstance(member, Operation):
-                cls.operations[attribute] = cast("Operation[..., Any]", member)
-            elif isinstance(member, types.FunctionType) and not attribute.startswith("_"):
+            if isinstance(member, types.FunctionType) and not attribute.startswith("_"):
                 raise TypeError(
                     f"{cls.__name__}.{attribute}: a public method of a shared type must be "
                     "declared with @reads, @writes, @waits, @owned, @acquires or @composite; "

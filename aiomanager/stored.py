@@ -7,6 +7,8 @@ shared objects also run on plain Python values, so `opened` and `equal` take bot
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast, final
 
+from aiomanager.errors import NeedsNeutralValue
+
 __all__ = (
     "ABSENT",
     "MISSING",
@@ -19,6 +21,8 @@ __all__ = (
     "References",
     "SpelledKey",
     "Stored",
+    "as_held",
+    "comparable",
     "first_key",
     "opened",
 )
@@ -70,11 +74,17 @@ class Path(tuple[Any, ...]):
     """A path as the server holds it: its steps opened, its first step also as a key."""
 
     key: Key
+    stored: "type[Stored]"
 
 
 def first_key(path: tuple[Any, ...]) -> Any:
     """Return the first step of a path in the form in which a dict holds its keys."""
     return path.key if isinstance(path, Path) else path[0]
+
+
+def as_held(value: Any, path: tuple[Any, ...]) -> Any:
+    """Return a new value in the form in which the object that `path` came to holds its values."""
+    return path.stored.of(value) if isinstance(path, Path) else value
 
 
 class References:
@@ -110,6 +120,14 @@ class Stored:
         self._data: bytes | None = data
         self._tree: Any = None
         self._references = references
+
+    @classmethod
+    def of(cls, value: Any) -> "Stored":
+        """Return `value`, which refers to nothing, as a stored one that is open."""
+        made = cls(b"")
+        made._data = None
+        made._tree = value
+        return made
 
     def open(self) -> Any:
         """Return the value, for reading only."""
@@ -153,6 +171,28 @@ class Stored:
         return self.codec.equal(self.packed(), right)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def comparable(value: Any) -> Any:
+    """Return the Python value of a stored one, to be put in order.
+
+    Raises:
+        NeedsNeutralValue: a part of it is one that only clients can open.
+    """
+    if isinstance(value, Stored):
+        value = value.open()
+    if _closed(value):
+        raise NeedsNeutralValue(
+            "the server cannot put values in order that hold Python objects, arrays or references"
+        )
+    return value
+
+
+def _closed(value: Any) -> bool:
+    # What a codec leaves closed has a class of its own below tuple.
+    if isinstance(value, tuple) and type(value) is not tuple:  # pyright: ignore
+        return True
+    return isinstance(value, (list, tuple)) and any(map(_closed, value))  # pyright: ignore
 
 
 def opened(value: Any) -> Any:

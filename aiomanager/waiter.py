@@ -13,7 +13,7 @@ here; the session that carries the call arms the deadline and says when a result
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ("Caller", "Holder", "WaitQueue", "Waiter")
+__all__ = ("ANYBODY", "Caller", "Holder", "WaitQueue", "Waiter")
 
 R = TypeVar("R")
 
@@ -23,6 +23,10 @@ KEPT: Final = "kept"
 UNDONE: Final = "undone"
 ENDED: Final = "ended"
 WITHDRAWN: Final = "withdrawn"
+
+ANYBODY: Final = ""
+"""An owner that is everybody, for what one acquires and another releases: it stays acquired when
+its acquirer ends in good order, and is given back when the acquirer dies."""
 
 
 class Waiter(Generic[R]):
@@ -225,28 +229,44 @@ class WaitQueue(Generic[R]):
 class Holder:
     """One session as shared objects see it: when it ends, what it holds passes on."""
 
-    __slots__ = ("_held", "description", "fences")
+    __slots__ = ("_held", "_staying", "description", "fences", "in_good_order", "now")
 
-    def __init__(self, description: str, fences: Iterator[int]) -> None:
+    def __init__(
+        self, description: str, fences: Iterator[int], now: Callable[[], float]
+    ) -> None:
+        self.now = now
+        """The store's clock, in seconds; it never goes back."""
         self.fences = fences
         """The store's fence tokens: each is larger than all before."""
         self.description = description
         """Names the session in messages to people, such as "pid 4182"."""
+        self.in_good_order = False
+        """Whether the client itself ends the session, and has not died."""
         self._held: dict[Hashable, Callable[[], None]] = {}
+        self._staying: set[Hashable] = set()
 
-    def hold(self, thing: Hashable, give_back: Callable[[], None]) -> None:
-        """Have `give_back` called if the session ends before `let_go(thing)`."""
+    def hold(
+        self, thing: Hashable, give_back: Callable[[], None], *, stays: bool = False
+    ) -> None:
+        """Have `give_back` called if the session ends before `let_go(thing)`.
+
+        What `stays` is not given back by a session that ends in good order.
+        """
         self._held[thing] = give_back
+        if stays:
+            self._staying.add(thing)
 
     def let_go(self, thing: Hashable) -> None:
         """Forget what was given back in good order."""
         self._held.pop(thing, None)
+        self._staying.discard(thing)
 
     def end(self) -> None:
         """Give back everything; the session must wait for nothing any more."""
         while self._held:
-            _, give_back = self._held.popitem()
-            give_back()
+            thing, give_back = self._held.popitem()
+            if not (self.in_good_order and thing in self._staying):
+                give_back()
 
 
 class Caller:
@@ -261,7 +281,7 @@ class Caller:
         """What ownership compares: an owner that was named by the caller is the same one in
         every session; a task or thread is one of its own session only."""
         self.now = now
-        """Seconds of a clock that never goes back."""
+        """The time of the call, in seconds of a clock that never goes back."""
 
     def named(self, owner: str | None) -> "Caller":
         """Return this caller under the owner that it names, if it names one."""

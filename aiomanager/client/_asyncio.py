@@ -24,10 +24,11 @@ from aiomanager.errors import (
     ConnectionLost,
     ManagerError,
     NeedsNeutralValue,
+    ProtocolError,
     SessionLost,
 )
 from aiomanager.operation import Operation, drive
-from aiomanager.protocol.handshake import ClientHandshake
+from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.messages import ERROR
 from aiomanager.proxy import AsyncProxy, Proxy, Reference
 from aiomanager.sessions.client import ClientSession, error_of
@@ -260,7 +261,7 @@ class AsyncioChannel(ChannelBase):
             self.data_received(connection, handshake.trailing)
         self._flush_soon()
 
-    async def _connect(self, resume: tuple[bytes, int] | None) -> _Connection:
+    async def _connect(self, resume: Resume | None) -> _Connection:
         """Return a connection whose handshake is done."""
         address = self.endpoint.address
         loop = self.loop
@@ -331,8 +332,8 @@ class AsyncioChannel(ChannelBase):
             if not future.done():
                 future.set_result(_DETACHED)
         session.cancelling.clear()
-        if moved is not None and getattr(moved, "code", 0) == 109:
-            self._lose(SessionLost(str(moved)))
+        if isinstance(moved, SessionLost):
+            self._lose(moved)
             return
         self._resuming = self.loop.create_task(self._resume(session))
 
@@ -341,9 +342,9 @@ class AsyncioChannel(ChannelBase):
         pause = 0.005
         while True:
             try:
-                connection = await self._connect((session.session_id, session.stream.received))
+                connection = await self._connect(session.resumption())
                 break
-            except (SessionLost, AuthenticationFailed) as error:
+            except (SessionLost, AuthenticationFailed, ProtocolError) as error:
                 self._lose(error)
                 return
             except ManagerError as error:
@@ -362,7 +363,11 @@ class AsyncioChannel(ChannelBase):
                 connection.transport.abort()
             return
         self._connection = connection
-        session.attach(welcome.received)
+        try:
+            session.attach(welcome.received)
+        except ManagerError as error:
+            self._lose(error)
+            return
         if handshake.trailing:
             self.data_received(connection, handshake.trailing)
         self._flush()

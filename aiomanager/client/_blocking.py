@@ -30,7 +30,7 @@ from aiomanager.errors import (
     SessionLost,
 )
 from aiomanager.operation import Operation, drive_blocking
-from aiomanager.protocol.handshake import Welcome
+from aiomanager.protocol.handshake import Resume, Welcome
 from aiomanager.protocol.messages import ERROR
 from aiomanager.proxy import Proxy, Reference, SyncProxy
 from aiomanager.sessions.client import ClientSession, error_of
@@ -117,6 +117,8 @@ class _Connection:
         """Read until the one call under way is answered."""
         while True:
             for _, message in self.session.receive_data(self._read()):
+                if self.session.stream.ack_due:
+                    self._send()  # the server keeps a large answer until it is confirmed
                 return message
             if self.session.has_output:
                 self._send()
@@ -173,15 +175,15 @@ class _Connection:
         session = self.session
         goaway = session.goaway
         self._drop()
-        if goaway is not None and getattr(goaway, "code", 0) == 109:
+        if isinstance(goaway, SessionLost):
             raise self._lose(goaway)
         deadline = time.monotonic() + max(self._grace, 1.0)
         pause = 0.005
         while True:
             try:
-                welcome = self._connect((session.session_id, session.stream.received))
+                welcome = self._connect(session.resumption())
                 break
-            except (SessionLost, AuthenticationFailed) as error:
+            except (SessionLost, AuthenticationFailed, ProtocolError) as error:
                 raise self._lose(error) from None
             except ConnectionLost as error:
                 gone = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
@@ -191,7 +193,10 @@ class _Connection:
                     raise self._lose(error) from None
             time.sleep(pause)
             pause = min(pause * 2, 0.5)
-        session.attach(welcome.received)
+        try:
+            session.attach(welcome.received)
+        except ProtocolError as error:
+            raise self._lose(error) from None
         self._send()
 
     def _lose(self, error: Exception) -> SessionLost:
@@ -206,7 +211,7 @@ class _Connection:
 
     # The socket
 
-    def _connect(self, resume: tuple[bytes, int] | None) -> Welcome:
+    def _connect(self, resume: Resume | None) -> Welcome:
         endpoint = self._channel.endpoint
         address = endpoint.address
         deadline = time.monotonic() + self._connect_seconds

@@ -9,7 +9,7 @@ import struct
 import sys
 import time
 from collections import deque
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from aiomanager.client._process import AGENT, Forkable, client_id, epochs, host, watch_fork
@@ -17,7 +17,7 @@ from aiomanager.errors import AuthenticationFailed, ConnectionLost
 from aiomanager.objects import TYPES
 from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, parse_address
-from aiomanager.protocol.handshake import ClientHandshake
+from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.keys import KeyCodec
 from aiomanager.protocol.values import ValueCodec
 from aiomanager.proxy import AsyncProxy, Proxy, Reference, SyncProxy, async_face, sync_face
@@ -33,6 +33,9 @@ __all__ = (
     "endpoint_of",
     "handshake_for",
     "refused",
+    "remember_channel",
+    "remembered_channel",
+    "remembered_key",
 )
 
 LENT: Final = 300.0
@@ -120,9 +123,7 @@ def peer_of(sock: Any) -> Peer | None:
     return Peer(pid, uid)
 
 
-def handshake_for(
-    endpoint: Endpoint, sock: Any, resume: tuple[bytes, int] | None
-) -> ClientHandshake:
+def handshake_for(endpoint: Endpoint, sock: Any, resume: Resume | None) -> ClientHandshake:
     """Return the client's end of a handshake on a connected socket."""
     trusted = False
     if endpoint.address.scheme == "unix":
@@ -218,6 +219,10 @@ class ChannelBase(Forkable):
 
     proxies_are: type[Proxy]
     """The kind of proxy that this channel's values turn into."""
+    pickled_keys: ClassVar[bool] = False
+    """Whether a key may be any hashable object, known by its pickle."""
+    server: object = None
+    """A private server, which lives as long as a proxy can reach it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -226,7 +231,7 @@ class ChannelBase(Forkable):
         values = ValueCodec(
             allow_pickle=endpoint.allow_pickle, refer=self._refer, resolve=self.proxy
         )
-        keys = KeyCodec(values)
+        keys = KeyCodec(values, pickled_keys=self.pickled_keys)
         self.decode_key = keys.decode
         self._plans = Plans(
             Leaves(keys.encode, values.encode, keys.decode, values.decode, _no_path)
@@ -274,9 +279,11 @@ class ChannelBase(Forkable):
 
     def proxy(self, object_id: int, type_name: str) -> Proxy:
         """Return a proxy, of this channel's kind, of an object that the server has counted."""
-        shared = self.shared_type(type_name)
-        kind = async_face(shared) if self.proxies_are is AsyncProxy else sync_face(shared)
-        return kind(self, self.counted(object_id))
+        return self.face(self.shared_type(type_name))(self, self.counted(object_id))
+
+    def face(self, shared: type[SharedObject]) -> type[Proxy]:
+        """Return the class of this channel's proxies of a shared type."""
+        return async_face(shared) if self.proxies_are is AsyncProxy else sync_face(shared)
 
     # Proxies elsewhere
 
@@ -324,15 +331,27 @@ _books: dict[Address, Book] = {}
 
 def remember_channel(channel: ChannelBase) -> None:
     """Have proxies of the same server and kind use this channel."""
-    kind = "async" if channel.proxies_are is AsyncProxy else "sync"
-    _channels[kind, channel.endpoint.name()] = channel
+    _channels[channel.proxies_are, channel.endpoint.name()] = channel
     if channel.endpoint.key is not None:
         _keys[channel.endpoint.address.url] = channel.endpoint.key
 
 
+def remembered_channel(proxies_are: type[Proxy], endpoint: Endpoint) -> ChannelBase | None:
+    """Return this process's channel to a server for proxies of a kind, if it has one."""
+    return _channels.get((proxies_are, endpoint.name()))
+
+
+def remembered_key(url: str, travelled: bytes | None) -> bytes | None:
+    """Return the key for a server: the one that travelled with a proxy, else one used before."""
+    if travelled is None:
+        return _keys.get(url)
+    _keys[url] = travelled
+    return travelled
+
+
 def blocking_channel(endpoint: Endpoint) -> ChannelBase:
     """Return this process's blocking channel to a server."""
-    channel = _channels.get(("sync", endpoint.name()))
+    channel = remembered_channel(SyncProxy, endpoint)
     if channel is None:
         from aiomanager.client._blocking import BlockingChannel
 
@@ -343,7 +362,7 @@ def blocking_channel(endpoint: Endpoint) -> ChannelBase:
 
 def async_channel(endpoint: Endpoint) -> ChannelBase:
     """Return this process's async channel to a server: an open manager's, else asyncio's."""
-    channel = _channels.get(("async", endpoint.name()))
+    channel = remembered_channel(AsyncProxy, endpoint)
     if channel is None:
         from aiomanager.client._asyncio import AsyncioChannel
 
@@ -356,12 +375,9 @@ def _rebuild(
     url: str, key: bytes | None, allow_pickle: bool, object_id: int, kind: type[Proxy]
 ) -> Proxy:
     """Make a proxy from its pickle, without I/O: it connects when it is first used."""
+    key = remembered_key(url, key)
     if key is None:
-        key = _keys.get(url)
-        if key is None:
-            key = _environment_key()
-    else:
-        _keys[url] = key
+        key = _environment_key()
     endpoint = Endpoint(parse_address(url), key, allow_pickle)
     make = blocking_channel if issubclass(kind, SyncProxy) else async_channel
     channel = make(endpoint)

@@ -1,13 +1,13 @@
 """The shared dict: its operations, its two proxies and its factories."""
 
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
 from aiomanager.operation import K, V, composite, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
-from aiomanager.stored import MISSING, Missing, first_key
+from aiomanager.stored import MISSING, Missing, Stored, first_key, opened
 
 if TYPE_CHECKING:
     from typing import Never
@@ -23,6 +23,14 @@ else:
     N = TypeVar("N")
 
 __all__ = ("Dict", "DictProxy", "SyncDictProxy")
+
+
+def _list_in(value: Any) -> list[Any]:
+    """Return the list that a value is, to be changed in place; raise TypeError."""
+    held = value.change() if isinstance(value, Stored) else value
+    if type(held) is not list:
+        raise TypeError(f"extend_many: expected a list, not a value of type {type(held).__name__}")
+    return cast("list[Any]", held)
 
 
 class Dict(Nested, Generic[K, V], name="dict"):
@@ -166,6 +174,39 @@ class Dict(Nested, Generic[K, V], name="dict"):
         items: dict[Any, Any] = self._items
         total = items[key] = add(items[key], amount, "increment") if key in items else amount
         return total  # type: ignore[no-any-return]
+
+    @writes
+    def increment_many(self, amounts: Mapping[K, int | float]) -> dict[K, V]:
+        """Add to the numbers under many keys in one step and return the sums; see `increment`.
+
+        Raises:
+            TypeError: one of the values is not a number; nothing was changed.
+        """
+        items: dict[K, Any] = self._items
+        totals = {
+            key: add(items[key], amount, "increment_many") if key in items else amount
+            for key, amount in amounts.items()
+        }
+        items.update(totals)
+        return totals
+
+    @writes
+    def extend_many(self, lists: Mapping[K, V]) -> None:
+        """Extend the lists under many keys in one step; a missing key gets the given list.
+
+        Raises:
+            TypeError: one of the values, there or given, is no list; nothing was changed.
+        """
+        items: dict[K, Any] = self._items
+        held = {key: (items[key], _list_in(items[key])) for key in lists if key in items}
+        for more in lists.values():
+            _list_in(more)
+        for key, more in lists.items():
+            if key in held:
+                root, target = held[key]
+                target.extend(root.adopt(more) if isinstance(root, Stored) else opened(more))
+            else:
+                items[key] = more
 
     @writes
     def compare_and_set(self, key: K, expected: V | Missing, value: V | Missing) -> bool:

@@ -44,6 +44,8 @@ class Event(SharedObject):
         """Wait until the flag is up; return whether it was within `timeout` seconds."""
         if self._flag:
             return True
+        if timeout is not None and timeout <= 0:
+            return False
         return self._waiting.park(timeout, lambda: False)
 
 

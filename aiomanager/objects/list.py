@@ -7,7 +7,7 @@ from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
 from aiomanager.operation import V, composite, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
-from aiomanager.stored import opened
+from aiomanager.stored import comparable
 
 __all__ = ("List", "ListProxy", "SyncListProxy")
 
@@ -207,7 +207,8 @@ class List(Nested, Generic[V], name="list"):
         Raises:
             TypeError: two values have no order.
         """
-        self._items.sort(key=opened, reverse=reverse)
+        # Not in place: an error in the middle must change nothing.
+        self._items[:] = sorted(self._items, key=comparable, reverse=reverse)
 
     @composite
     def sort(self, *, key: Any = None, reverse: bool = False) -> Generator[Any, Any, None]:

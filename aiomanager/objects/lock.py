@@ -7,7 +7,7 @@ from typing import Any
 from aiomanager.errors import NotOwner
 from aiomanager.operation import SharedObject, acquires, composite, owned, reads
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
-from aiomanager.waiter import Caller, Waiter, WaitQueue
+from aiomanager.waiter import ANYBODY, Caller, Waiter, WaitQueue
 
 __all__ = ("Lock", "LockProxy", "SyncLockProxy", "wait_time")
 
@@ -39,12 +39,14 @@ class Lock(SharedObject):
     def __init__(self) -> None:
         self._owner: Caller | None = None
         self._fence = 0
+        self._since = 0.0
         self._waiting = WaitQueue[int](self._serve)
 
     def _take(self, caller: Caller) -> int:
         self._owner = caller
+        self._since = caller.holder.now()
         self._fence = next(caller.holder.fences)
-        caller.holder.hold(self, self._free)
+        caller.holder.hold(self, self._free, stays=caller.owner == ANYBODY)
         return self._fence
 
     def _free(self) -> None:
@@ -104,7 +106,7 @@ class Lock(SharedObject):
         caller = caller.named(owner)
         if self._owner.identity != caller.identity:
             raise NotOwner(
-                f"the lock is held by {self._owner} since {caller.now - self._owner.now:.3f} s, "
+                f"the lock is held by {self._owner} since {caller.now - self._since:.3f} s, "
                 f"and only its owner may release it; this is {caller}. Release it in the task or "
                 "thread that acquired it, or name one owner in both: acquire(owner='...')"
             )
@@ -120,7 +122,7 @@ class Lock(SharedObject):
         """Return who holds the lock, since how many seconds, and its fence; None if nobody."""
         if self._owner is None:
             return None
-        return str(self._owner), caller.now - self._owner.now, self._fence
+        return str(self._owner), caller.now - self._since, self._fence
 
     @reads
     def waiting(self) -> int:

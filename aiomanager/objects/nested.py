@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiomanager.errors import TooLarge
 from aiomanager.operation import Opaque, SharedObject, Step, reads, writes
-from aiomanager.stored import MISSING, Missing, Stored, opened
+from aiomanager.stored import MISSING, Missing, Stored, as_held, opened
 
 if TYPE_CHECKING:
     from typing import Never
@@ -25,19 +25,30 @@ else:
 __all__ = ("MAX_STEPS", "Nested", "Place", "add", "check_path", "walk", "walk_into")
 
 MAX_STEPS = 64
+MAX_LEVELS = 100
+"""How deep the containers of one value may be nested; the codec of values takes no more."""
 
 
 class Place:
     """Where a path leads: a container, the last step, and the stored value around both."""
 
-    __slots__ = ("container", "path", "root", "step")
+    __slots__ = ("container", "level", "path", "root", "step")
 
-    def __init__(self, container: Any, step: Any, root: Stored | None, path: tuple[Any, ...]):
+    def __init__(
+        self,
+        container: Any,
+        step: Any,
+        root: Stored | None,
+        path: tuple[Any, ...],
+        level: int = 0,
+    ) -> None:
         self.container = container
         self.step = step
         self.root = root
         """The stored value that the container lies in; None: the shared object itself."""
         self.path = path
+        self.level = level
+        """How many containers there are from the stored value down to this one, it included."""
 
     def get(self) -> Any:
         try:
@@ -51,18 +62,40 @@ class Place:
         return -len(self.container) <= self.step < len(self.container)
 
     def put(self, value: Any) -> None:
-        if self.root is not None:
-            value = self.root.adopt(value)
+        value = self.adopted(value, self.level)
         try:
             self.container[self.step] = value
         except IndexError:
             _missing(self.path, len(self.path) - 1, self.container)
+
+    def adopted(self, value: Any, level: int) -> Any:
+        """Return `value` as what `level` containers of the stored value can take in."""
+        if self.root is None:
+            return value
+        part = self.root.adopt(value)
+        if _deeper(part, MAX_LEVELS - level):
+            raise TooLarge(f"the value would be nested more than {MAX_LEVELS} levels deep")
+        return part
 
     def delete(self) -> None:
         try:
             del self.container[self.step]
         except (KeyError, IndexError):
             _missing(self.path, len(self.path) - 1, self.container)
+
+
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Tell whether containers are nested in `value` more than `levels` deep."""
+    kind: Any = type(value)
+    if kind not in _CONTAINERS:
+        return False
+    if levels <= 0:
+        return True
+    items = (*value, *value.values()) if kind is dict else value
+    return any(_deeper(item, levels - 1) for item in items)
 
 
 def _missing(path: tuple[Any, ...], position: int, container: Any) -> NoReturn:
@@ -96,7 +129,7 @@ def walk(container: Any, path: tuple[Any, ...], start: int, root: Stored | None)
         except (KeyError, IndexError):
             _missing(path, position, container)
     _check(container, path, last)
-    return Place(container, path[last], root, path)
+    return Place(container, path[last], root, path, last - start + 1)
 
 
 def walk_into(value: Any, path: tuple[Any, ...], start: int, *, change: bool) -> Place:
@@ -225,15 +258,21 @@ class Nested(SharedObject):
         Raises:
             KeyError, IndexError, TypeError: as update_nested; TypeError also for no list.
         """
-        place = self._place(path, change=True)
-        if isinstance(place.container, dict) and not place.there():
-            place.put([])
-        held = place.get()
-        target = held.change() if isinstance(held, Stored) else held
+        place = inner = self._place(path, change=True)
+        missing = isinstance(place.container, dict) and not place.there()
+        if missing:
+            held: Any = [] if place.root is not None else as_held([], path)
+        else:
+            held = place.get()
+        target = held
+        if isinstance(held, Stored):
+            target = held.change()
+            inner = Place(target, None, held, path)
         if type(target) is not list:
             raise TypeError(f"path {tuple(path)!r}: is no list but a {type(target).__name__}")
-        root = held if isinstance(held, Stored) else place.root
-        target.append(value if root is None else root.adopt(value))
+        target.append(inner.adopted(value, inner.level + 1))
+        if missing:
+            place.container[place.step] = held
         return len(target)
 
     @writes

@@ -73,6 +73,8 @@ class Queue(SharedObject, Generic[V]):
         self._next_position = 0
         self._unfinished = 0
         self._shut_down = False
+        self._drained = False
+        """Shut down in such a way that items are of no use any more."""
         self._getters = WaitQueue[Any](self._serve)
         self._putters = WaitQueue[None](self._serve)
         self._joining = WaitQueue[None](self._serve_joining)
@@ -100,6 +102,10 @@ class Queue(SharedObject, Generic[V]):
         return result, partial(self._put_back, items)
 
     def _put_back(self, items: list[_Item]) -> None:
+        if self._drained:
+            self._unfinished = max(0, self._unfinished - len(items))
+            self._serve_joining()
+            return
         for item in reversed(items):
             item.redelivered = True
             place = 0
@@ -119,7 +125,10 @@ class Queue(SharedObject, Generic[V]):
                 self._append(putter.request)
                 putter.grant(None)
             else:
-                return
+                break
+        if self._shut_down and not self._items:
+            for getter in self._getters.pop_all():
+                getter.fail(ShutDown())
 
     def _serve_joining(self) -> None:
         if not self._unfinished:
@@ -127,6 +136,8 @@ class Queue(SharedObject, Generic[V]):
                 waiter.grant(None)
 
     def _get(self, get: _Get, block: bool, timeout: float | None) -> Any:
+        if self._shut_down and not self._items:
+            raise ShutDown
         seconds = _seconds(block, timeout)
         if self._items:
             result, undo = self._take(get)
@@ -134,8 +145,6 @@ class Queue(SharedObject, Generic[V]):
             if len(self._putters):
                 self._serve()
             return waiter
-        if self._shut_down:
-            raise ShutDown
         if seconds == 0:
             raise Empty
         return self._getters.park(seconds, _empty, get)
@@ -153,9 +162,10 @@ class Queue(SharedObject, Generic[V]):
             queue.ShutDown: the queue is shut down (aiomanager.ShutDown before Python 3.13).
             ValueError: a negative timeout.
         """
-        seconds = _seconds(block, timeout)
         if self._shut_down:
             raise ShutDown
+        # As in the stdlib, the timeout of a queue without limit is not looked at.
+        seconds = _seconds(block, timeout) if self._maxsize > 0 else None
         if self._room():
             self._append(item)
             if len(self._getters):
@@ -294,14 +304,13 @@ class Queue(SharedObject, Generic[V]):
         """
         self._shut_down = True
         if immediate:
+            self._drained = True
             self._unfinished = max(0, self._unfinished - len(self._items))
             self._items.clear()
             self._serve_joining()
         for putter in self._putters.pop_all():
             putter.fail(ShutDown())
-        if not self._items:
-            for getter in self._getters.pop_all():
-                getter.fail(ShutDown())
+        self._serve()
 
     @reads
     def is_shut_down(self) -> bool:

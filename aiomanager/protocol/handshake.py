@@ -26,6 +26,7 @@ __all__ = (
     "VERSION",
     "ClientHandshake",
     "Hello",
+    "Resume",
     "ServerHandshake",
     "Welcome",
     "WrongPreface",
@@ -57,6 +58,17 @@ class WrongPreface(ProtocolError):
     """The connection does not begin as this protocol does: close it without an answer."""
 
 
+class Resume(NamedTuple):
+    """A session to take up again, and where its client stands."""
+
+    session: bytes
+    received: int
+    """How many of its messages the client has received."""
+    attachment: int
+    """A number that rises with each attempt of the client's, the session's first connection
+    being 0: bytes of an attempt that was overtaken cannot move the session back."""
+
+
 class Hello(NamedTuple):
     """What a client says of itself; nothing of it is proven before `authenticated`."""
 
@@ -67,7 +79,7 @@ class Hello(NamedTuple):
     client: bytes
     pid: int
     host: str
-    resume: tuple[bytes, int] | None
+    resume: Resume | None
     capabilities: tuple[str, ...]
 
 
@@ -191,7 +203,7 @@ def _is_limits(value: Any) -> bool:
 
 def _is_resume(value: Any) -> bool:
     return value is None or (
-        _is(value, list) and len(value) >= 2 and _is_id(value[0]) and _is_uint(value[1])
+        _is(value, list) and len(value) >= 3 and _is_id(value[0]) and all(map(_is_uint, value[1:3]))
     )
 
 
@@ -206,7 +218,7 @@ _NONCE: Final[_Kind] = (_is_nonce, "32 bytes")
 _BOOL: Final[_Kind] = (lambda v: _is(v, bool), "true or false")
 _SECONDS: Final[_Kind] = (_is_seconds, "a number of seconds")
 _LIMITS: Final[_Kind] = (_is_limits, "a map of integers with 'frame' and 'calls'")
-_RESUME: Final[_Kind] = (_is_resume, "nil, or 16 bytes and the number of frames received")
+_RESUME: Final[_Kind] = (_is_resume, "nil, or 16 bytes and two integers")
 
 
 def _take(fields: Mapping[str, Any], name: str, kind: _Kind) -> Any:
@@ -236,7 +248,7 @@ def _read_hello(fields: Mapping[str, Any]) -> Hello:
         client=_take(fields, "client", _ID),
         pid=_take(fields, "pid", _UINT),
         host=_take(fields, "host", _TEXT),
-        resume=resume and (resume[0], resume[1]),
+        resume=resume and Resume(*resume[:3]),
         capabilities=tuple(_take(fields, "capabilities", _TEXTS)),
     )
 
@@ -361,8 +373,8 @@ class ClientHandshake(_Machine):
     `nonce` is 32 fresh random bytes, `client` the 16 that this process has for life. `key` is
     the key or None; `offer_peer` is whether to offer that the same user needs none, which is
     accepted only with `peer_trusted`: the shell has seen that the other end of the socket runs
-    as this user. `resume` is a session and the number of frames received in it. `hint` says
-    where the key came from, for the user who reads that it did not fit.
+    as this user. `resume` is the session to take up again. `hint` says where the key came from,
+    for the user who reads that it did not fit.
     """
 
     __slots__ = (
@@ -388,7 +400,7 @@ class ClientHandshake(_Machine):
         key: bytes | None,
         offer_peer: bool,
         peer_trusted: bool,
-        resume: tuple[bytes, int] | None = None,
+        resume: Resume | None = None,
         capabilities: Iterable[str] = (),
         hint: str = "",
     ) -> None:

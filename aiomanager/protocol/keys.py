@@ -382,13 +382,7 @@ def _compared_fields(kind: type[Any]) -> list[str] | None:
         code = getattr(method, "__code__", None)
         if code is None or code.co_filename != "<string>":
             return None
-    fields: Any = kind.__dataclass_fields__
-    # Pseudo-fields (ClassVar, InitVar) stand in the same table.
-    return [
-        name
-        for name, field in fields.items()
-        if field.compare and field._field_type.name == "_FIELD"
-    ]
+    return [field.name for field in sys.modules["dataclasses"].fields(kind) if field.compare]
 
 
 def _pickle(key: object) -> bytes:
@@ -434,6 +428,8 @@ class KeyCodec:
             except UnicodeEncodeError:
                 data = _str(self, cast("str", key), 0)[0]
             exact = True
+        elif kind is int and MIN_INT <= cast("int", key) <= MAX_INT:
+            return _pack(key)
         else:
             data, exact = self.canonical(key, 0)
         if len(data) > MAX_KEY:

@@ -97,23 +97,32 @@ class Stream:
         self._unsaid = 0
         return self.received
 
+    def check(self, count: int) -> None:
+        """Check how many messages the other side says it has received, before `resume`.
+
+        Raises:
+            ProtocolError: it lies before what was confirmed already, or behind what was sent.
+        """
+        if count < self.acknowledged:
+            raise ProtocolError(
+                f"the other side has received {count} messages, "
+                f"but confirmed {self.acknowledged} before"
+            )
+        if count > self.sent:
+            raise ProtocolError(f"message {count} was acknowledged, only {self.sent} were sent")
+
     def resume(self, count: int) -> list[bytes]:
         """Begin again on a new connection, whose other side has received `count` messages.
 
         Returns what must be sent again, in order.
 
         Raises:
-            ProtocolError: the count cannot be right: it lies before what was confirmed already,
-                or behind what was sent.
+            ProtocolError: the count cannot be right, as `check` says.
         """
         kept = self._kept
         if kept:
             self.sent = kept[-1][0]
-        if count < self.acknowledged:
-            raise ProtocolError(
-                f"the other side has received {count} messages, "
-                f"but confirmed {self.acknowledged} before"
-            )
+        self.check(count)
         self.acknowledge(count)
         while kept and kept[0][0] <= self.acknowledged:
             kept.popleft()

@@ -390,10 +390,15 @@ def _lower_ndarray(low: _Lowering, value: Any, depth: int) -> ExtType:
         return low.fallback(low, value)
     if value.ndim > _MAX_DIMENSIONS:
         return low.fallback(low, value)
-    flags = value.flags
-    order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
-    head = low.packer.pack([dtype[1:], list(value.shape), order, _HINT_NUMPY])
-    return ext(ARRAY, head + value.tobytes(order))
+    order = "C"
+    if not value.flags.c_contiguous:
+        if value.flags.f_contiguous:
+            order, value = "F", value.T
+        else:
+            value = value.copy("C")
+    shape = value.shape if order == "C" else value.shape[::-1]
+    head = low.packer.pack([dtype[1:], list(shape), order, _HINT_NUMPY])
+    return ext(ARRAY, b"".join((head, value.reshape(-1).view("u1"))))
 
 
 def _lower_ext(low: _Lowering, value: ExtType, depth: int) -> ExtType:
@@ -695,7 +700,8 @@ def _make_array(dtype: str, hint: str, data: bytes, start: int) -> Any:
     make = cast("Callable[[str], Any]", array.array)
     result = make(kind)
     if result.itemsize != _DTYPES[dtype]:  # made on another platform
-        result = make(_TYPECODES[dtype])
+        kind = _TYPECODES[dtype]
+        result = make(kind)
     result.frombytes(memoryview(data)[start:])
     if sys.byteorder == "big":
         result.byteswap()
@@ -992,23 +998,17 @@ class _Base:
                 self._packers.append(pair)
 
     def _encode_slowly(self, packer: Packer, value: Any) -> tuple[bytes, list[int]]:
-        low = _Lowering(packer, _SCALARS, self._fall_back)
         try:
             try:
-                lowered = low.lower(value, 0)
-                if type(lowered) is not ExtType or len(lowered.data) <= _LARGE:
-                    data = packer.pack(lowered)
-                else:
-                    data = pack_ext(lowered.code, lowered.data)
+                low = _Lowering(packer, _SCALARS, self._fall_back)
+                data = _pack_lowered(packer, low.lower(value, 0))
             except (UnicodeEncodeError, OverflowError):
                 low = _Lowering(packer, _CAREFUL, self._fall_back)
-                data = packer.pack(low.lower(value, 0))
+                data = _pack_lowered(packer, low.lower(value, 0))
         except RecursionError:
             raise TooLarge("the value is nested too deeply for this call stack") from None
-        except ValueError as error:
-            if isinstance(error, TooLarge):
-                raise
-            raise TooLarge(f"beyond the limits of msgpack: {error}") from None
+        except OverflowError:
+            raise TooLarge("4 GiB or more in one value") from None
         return data, list(dict.fromkeys(low.references))
 
     def _fall_back(self, low: _Lowering, value: object) -> ExtType:
@@ -1058,6 +1058,17 @@ class _Base:
             raise BadEncoding(f"not one well-formed value: {error}") from None
         except RecursionError:
             raise BadEncoding("nested too deeply for this call stack") from None
+
+
+def _pack_lowered(packer: Packer, lowered: Any) -> bytes:
+    if type(lowered) is ExtType and len(lowered.data) > _LARGE:
+        return pack_ext(lowered.code, lowered.data)
+    try:
+        return packer.pack(lowered)
+    except UnicodeEncodeError:
+        raise
+    except ValueError as error:
+        raise TooLarge(f"beyond the limits of msgpack: {error}") from None
 
 
 def _large_bytes(value: bytes) -> bytes:

@@ -95,10 +95,16 @@ class _Connection(asyncio.Protocol):
             session.receive(self._frames.feed(data))
         except ProtocolError as error:
             log.warning("closing a connection of %s: %s", session.description, error)
-            session.close(error.code, str(error))
+            self._end(session, error.code, str(error))
         except Exception as error:
             log.error("closing a connection of %s", session.description, exc_info=error)
-            session.close(500, "the server failed; its log says more")
+            self._end(session, SessionLost.code, "the server failed; its log says more")
+
+    def _end(self, session: ServerSession, code: int, message: str) -> None:
+        """End a session in which one of the two sides is out of order."""
+        session.close(code, message)
+        session.finish()
+        self._server.core.flush()
 
     def _shake(self, data: bytes) -> None:
         handshake = self._handshake
@@ -145,7 +151,8 @@ class _Connection(asyncio.Protocol):
                 limits=server.core.limits,
                 agent=AGENT,
             )
-        except SessionLost as error:
+        except ManagerError as error:
+            log.info("refused to resume a session: %s", error)
             self._refuse(handshake.refuse(error.code, str(error)))
             return
         self._handshake = None

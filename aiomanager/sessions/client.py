@@ -5,10 +5,18 @@ the next one. There is no socket, clock, loop or thread here.
 """
 
 from collections import deque
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
-from aiomanager.errors import BadEncoding, ProtocolError, TooLarge, exception_of
+from aiomanager.errors import (
+    BadEncoding,
+    ConnectionLost,
+    ProtocolError,
+    SessionLost,
+    TooLarge,
+    exception_of,
+)
 from aiomanager.protocol.frames import FrameBuffer, frame
+from aiomanager.protocol.handshake import Resume
 from aiomanager.protocol.messages import (
     ACK,
     BYE,
@@ -32,6 +40,10 @@ __all__ = ("ClientSession", "error_of")
 
 W = TypeVar("W")
 
+SHUTTING_DOWN: Final = 110
+WINDOW: Final = 1 << 22
+"""The bytes that may be unconfirmed when the server does not say how many."""
+
 
 class ClientSession(Generic[W]):
     """One ordered stream of calls; `W` is whatever the shell keeps for who waits for an answer."""
@@ -48,14 +60,17 @@ class ClientSession(Generic[W]):
         self.losses: dict[int, Exception] = {}
         """By object: how a posted call failed. Its next call raises that."""
         self.goaway: Exception | None = None
-        """Why the server ended the connection, if it said so."""
-        self._limits = limits
+        """Why the server ended the connection, if it said so; after a SessionLost there is nothing
+        to resume."""
+        self._limits = {"window": WINDOW, **limits}
         self._frames = FrameBuffer(limits["frame"])
         self._broken: ProtocolError | None = None
+        self._attachment = 0
         self._next_id = 0
         self._output: list[bytes] = []
         self._held: deque[tuple[int, bytes]] = deque()
         self._kept: list[int] = []
+        self._taken: list[int] = []
         self._dropped: list[int] = []
 
     # What goes out
@@ -99,8 +114,8 @@ class ClientSession(Generic[W]):
         self._kept.append(call_id)
 
     def hold(self, object_ids: list[int]) -> None:
-        """Count a reference to each of these objects."""
-        self._send(encode([HOLD, self.stream.received, object_ids]))
+        """Count a reference to each of these objects, before the next call."""
+        self._taken.extend(object_ids)
 
     def release(self, object_ids: list[int]) -> None:
         """Count a reference to each of these objects less."""
@@ -118,6 +133,8 @@ class ClientSession(Generic[W]):
                 f"the call is {len(payload)} bytes long and the server takes at most "
                 f"{self._limits['frame']}; send it in parts, or raise the server's limit"
             )
+        if self._taken:
+            self._send_taken()
         if self._held or not self._room():
             self._held.append((call_id, payload))
         else:
@@ -133,6 +150,12 @@ class ClientSession(Generic[W]):
         )
 
     def _send_held(self) -> None:
+        if not self._held:
+            return
+        if self.stream.ack_due:
+            # Before them: their own counts are old, and a server that is waiting for a newer one
+            # may only take in so much.
+            self._output.append(frame(encode([ACK, self.stream.told()])))
         while self._held and self._room():
             message = frame(self._held.popleft()[1])
             self.stream.send_late(message)
@@ -146,7 +169,9 @@ class ClientSession(Generic[W]):
     @property
     def has_output(self) -> bool:
         """Whether there is something to write."""
-        return bool(self._output or self._kept or self._dropped or self.stream.ack_due)
+        return bool(
+            self._output or self._kept or self._taken or self._dropped or self.stream.ack_due
+        )
 
     def data_to_send(self) -> list[bytes]:
         """Return what is to be written now, and forget it."""
@@ -160,9 +185,15 @@ class ClientSession(Generic[W]):
         if self._kept:
             kept, self._kept = self._kept, []
             self._send(encode([KEEP, self.stream.received, kept]))
+        if self._taken:
+            self._send_taken()
         if self._dropped:
             dropped, self._dropped = self._dropped, []
             self._send(encode([RELEASE, self.stream.received, dropped]))
+
+    def _send_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        self._send(encode([HOLD, self.stream.received, taken]))
 
     # What comes in
 
@@ -184,7 +215,7 @@ class ClientSession(Generic[W]):
                 if kind >= FIRST_UNSEQUENCED:
                     stream.acknowledge(message[1])
                     if kind == GOAWAY and len(message) >= 4 and type(message[2]) is int:
-                        self.goaway = exception_of(message[2], str(message[3]))
+                        self.goaway = _end_of(message[2], str(message[3]))
                     continue
                 stream.receive(message[1], len(payload))
                 if len(message) < 4 or type(message[2]) is not int:
@@ -214,6 +245,11 @@ class ClientSession(Generic[W]):
 
     # Connections
 
+    def resumption(self) -> Resume:
+        """Return what the next attempt to resume says of this session."""
+        self._attachment = attachment = self._attachment + 1
+        return Resume(self.session_id, self.stream.received, attachment)
+
     def detach(self) -> None:
         """Lose the connection."""
         self._output.clear()
@@ -238,6 +274,14 @@ class ClientSession(Generic[W]):
         self._held.clear()
         self._output.clear()
         return waiting
+
+
+def _end_of(code: int, text: str) -> Exception:
+    """Return what a GOAWAY stands for: a ConnectionLost, or a SessionLost."""
+    error = exception_of(code, text)
+    if code == SHUTTING_DOWN or not isinstance(error, ConnectionLost):
+        return SessionLost(text)
+    return error
 
 
 def error_of(message: list[Any], decode_key: Any = None) -> Exception:

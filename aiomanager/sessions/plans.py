@@ -115,7 +115,8 @@ class Plans:
         if kind == "optional":
             return _optional(self._encoder(parts[0]))
         if kind in ("list", "path"):
-            return _encode_list(self._encoder(parts[0]))
+            # A string of keys or steps is a mistake; one of values is what Python takes it for.
+            return _encode_list(self._encoder(parts[0]), strings=parts[0].kind == "value")
         if kind == "tuple":
             return _encode_tuple([self._encoder(part) for part in parts])
         if kind == "pairs":
@@ -191,9 +192,9 @@ def _optional(convert: Convert) -> Convert:
     return lambda value: None if value is None else convert(value)
 
 
-def _encode_list(encode: Convert) -> Convert:
+def _encode_list(encode: Convert, *, strings: bool) -> Convert:
     def run(items: Any) -> list[Any]:
-        if isinstance(items, str | bytes):
+        if not strings and isinstance(items, str | bytes):
             raise TypeError(f"expected a list or tuple of items, not {type(items).__name__}")
         return [encode(item) for item in items]
 

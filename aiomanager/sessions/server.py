@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from aiomanager.errors import (
+    BadEncoding,
     BadParameters,
     LimitReached,
     ObjectGone,
     ProtocolError,
     SessionLost,
+    SessionMoved,
     TooLarge,
     UnknownOperation,
     code_of,
@@ -39,7 +41,7 @@ from aiomanager.protocol.messages import (
     decode,
     encode,
 )
-from aiomanager.protocol.stream import Stream
+from aiomanager.protocol.stream import ACK_BYTES, ACK_FRAMES, Stream
 from aiomanager.sessions.plans import Plan
 from aiomanager.sessions.store import Client, Store
 from aiomanager.waiter import Caller, Holder, Waiter
@@ -54,6 +56,7 @@ DEFAULT_LIMITS: Final = {
 }
 OUTPUT: Final = 1 << 23
 """A session with so many bytes of unconfirmed answers executes nothing until some are confirmed."""
+MAX_ID: Final = 2**53 - 1
 MESSAGE: Final = 4096
 """Characters of an error's message that travel."""
 LINGER: Final = 60.0
@@ -112,6 +115,7 @@ class ServerSession(Holder):
         "_output",
         "_store",
         "_write",
+        "attachment",
         "client",
         "ended",
         "grace",
@@ -120,13 +124,15 @@ class ServerSession(Holder):
     )
 
     def __init__(self, core: "ServerCore", client: Client, session_id: bytes, grace: float) -> None:
-        super().__init__(client.description, core.store.fences)
+        super().__init__(client.description, core.store.fences, core.hands.now)
         self._core = core
         self._store = core.store
         self.client = client
         self.session_id = session_id
         self.grace = grace
         self.stream = Stream()
+        self.attachment = 0
+        """The client's number of the last connection that was let in."""
         self.ended = False
         self._calls: dict[int, _Call] = {}
         self._inbox: deque[list[Any]] = deque()
@@ -170,7 +176,11 @@ class ServerSession(Holder):
         for call in list(self._calls.values()):
             call.waiter.resume()
         # The count may have made room for answers, and nothing else may come from the client.
-        self._work_off()
+        try:
+            self._work_off()
+        except ProtocolError as error:
+            self.close(error.code, str(error))
+            self.finish()
         self._core.flush()
 
     def detach(self) -> None:
@@ -220,7 +230,7 @@ class ServerSession(Holder):
         """Take whole payloads from the connection that carries the session.
 
         Raises:
-            ProtocolError: the connection must be closed; the session may be resumed.
+            ProtocolError: close the connection, and end the session: its client is out of order.
         """
         if self.ended:
             return
@@ -232,8 +242,7 @@ class ServerSession(Holder):
                 kind = message[0]
                 if kind >= FIRST_UNSEQUENCED:
                     stream.acknowledge(message[1])
-                    if kind == ACK:
-                        self._work_off()
+                    self._work_off()
                     continue
                 stream.receive(message[1], len(payload))
                 if inbox or stream.kept_bytes > OUTPUT:
@@ -257,10 +266,12 @@ class ServerSession(Holder):
             self._inbox_bytes = 0
 
     def _check_inbox(self, last: int) -> None:
+        # KEEP and CANCEL do not count among what a client may have unconfirmed: each of its calls
+        # that wait may have both.
         limits = self._core.limits
         if (
-            len(self._inbox) > limits["calls"] * 2
-            or self._inbox_bytes - last > limits["window"] * 2
+            len(self._inbox) > (limits["calls"] + len(self._calls)) * 2
+            or self._inbox_bytes - last > limits["window"] * 2 + limits["frame"]
         ):
             raise ProtocolError("more was sent than the limits allow before it was confirmed")
 
@@ -275,8 +286,8 @@ class ServerSession(Holder):
                     del self._calls[call_id]
                     call.waiter.keep()
         elif kind == CANCEL:
-            if len(message) < 3 or type(message[2]) is not int:
-                raise ProtocolError("a CANCEL must name a call")
+            if len(message) < 3 or type(message[2]) is not int or not 0 <= message[2] <= MAX_ID:
+                raise BadEncoding("a CANCEL must name a call")
             self._cancel(message[2])
         elif kind == HOLD:
             for object_id in _ids(message):
@@ -286,6 +297,7 @@ class ServerSession(Holder):
             for object_id in _ids(message):
                 self._store.let_go(self.client, object_id)
         elif kind == BYE:
+            self.in_good_order = True
             self.finish()
         else:
             raise ProtocolError(f"a client sends no message of type {kind}")
@@ -294,9 +306,20 @@ class ServerSession(Holder):
         try:
             kind, _, call_id, object_id, name, arguments, owner = message[:7]
         except ValueError:
-            raise ProtocolError(f"a call has 7 elements, not {len(message)}") from None
-        if type(call_id) is not int or type(arguments) is not list or call_id in self._calls:
-            raise ProtocolError("a call needs an id of its own and an array of arguments")
+            raise BadEncoding(f"a call has 7 elements, not {len(message)}") from None
+        if (
+            type(call_id) is not int
+            or type(object_id) is not int
+            or type(name) is not str
+            or type(arguments) is not list
+            or type(owner) is not int
+            or not 0 <= call_id <= MAX_ID
+            or not 0 <= object_id <= MAX_ID
+            or not 0 <= owner <= MAX_ID
+        ):
+            raise BadEncoding("a call names itself, an object, an operation, arguments, an owner")
+        if call_id in self._calls:
+            raise ProtocolError(f"call {call_id} is under way already")
         try:
             entry = self._store.entries.get(object_id)
             if entry is None:
@@ -310,8 +333,6 @@ class ServerSession(Holder):
             values = plan.decode(arguments)
             target = entry.object
             if operation.owned:
-                if type(owner) is not int:
-                    raise BadParameters("the owner must be an int")
                 caller = Caller(self, owner, self._core.hands.now())
                 result = operation.body(target, caller, *values)
             else:
@@ -370,6 +391,7 @@ class ServerSession(Holder):
         try:
             self._answer(call_id, call.plan, waiter.value)
         except Exception as error:
+            self._store.handed_out.clear()
             self._calls.pop(call_id, None)
             waiter.cancel()
             self._fail(call_id, error)
@@ -431,9 +453,7 @@ class ServerSession(Holder):
             code = 500
             message = f"{type(error).__name__}: {message}"
             self._core.hands.report(f"call {call_id} of {self.description} failed", error)
-        self._send(
-            encode([ERROR, self.stream.received, call_id, code, _sendable(message), data])
-        )
+        self._send(encode([ERROR, self.stream.received, call_id, code, _sendable(message), data]))
 
     def _send(self, payload: bytes) -> None:
         message = frame(payload)
@@ -469,10 +489,10 @@ def _sendable(message: str) -> str:
 
 def _ids(message: list[Any]) -> list[int]:
     if len(message) < 3 or type(message[2]) is not list:
-        raise ProtocolError("this message needs an array of ids")
+        raise BadEncoding("this message needs an array of ids")
     ids = cast("list[Any]", message[2])
-    if not all(type(one) is int for one in ids):
-        raise ProtocolError("an id must be an integer")
+    if not all(type(one) is int and 0 <= one <= MAX_ID for one in ids):
+        raise BadEncoding("an id is an integer from 0 to 2**53 - 1")
     return ids
 
 
@@ -489,6 +509,11 @@ class ServerCore:
         self.store = store
         self.hands = hands
         self.limits = {**DEFAULT_LIMITS, **(limits or {})}
+        if self.limits["calls"] < ACK_FRAMES or self.limits["window"] < 2 * ACK_BYTES:
+            raise ValueError(
+                f"a limit of calls below {ACK_FRAMES}, or of the window below {2 * ACK_BYTES} "
+                "bytes, would leave clients waiting for ever for a confirmation"
+            )
         self.sessions: dict[bytes, ServerSession] = {}
         self.clients: dict[bytes, Client] = {}
         self.dirty: list[ServerSession] = []
@@ -501,20 +526,30 @@ class ServerCore:
         """Return the session that an authenticated client asks for, or a new one.
 
         Raises:
-            SessionLost: it asks for one that is not there, or not its own.
+            SessionLost: it asks for one that is not there, or not its own; SessionMoved: a
+                later connection has it.
+            ProtocolError: the client cannot have received as many messages as it says.
         """
-        if hello.resume is not None:
-            session = self.sessions.get(hello.resume[0])
+        resume = hello.resume
+        if resume is not None:
+            session = self.sessions.get(resume.session)
             if session is None or session.client.principal != principal:
                 raise SessionLost(
                     "the server does not know this session any more: its client was away for "
                     "longer than the grace, or the server is a new one"
                 )
+            if resume.attachment <= session.attachment:
+                raise SessionMoved("a later connection of this client has taken the session over")
+            session.stream.check(resume.received)
+            session.attachment = resume.attachment
             return session
         client = self.clients.get(hello.client)
         if client is None or client.principal != principal:
             client = Client(hello.client, principal, hello.pid, description)
             self.clients[hello.client] = client
+        if client.stop_forgetting is not None:
+            client.stop_forgetting()
+            client.stop_forgetting = None
         session = ServerSession(self, client, self.hands.new_id(), grace)
         client.sessions.add(session.session_id)
         self.sessions[session.session_id] = session
@@ -526,11 +561,10 @@ class ServerCore:
         client = session.client
         client.sessions.discard(session.session_id)
         if not client.sessions:
-            self.hands.call_later(LINGER, partial(self._forget_client, client))
+            timer = self.hands.call_later(LINGER, partial(self._forget_client, client))
+            client.stop_forgetting = timer.cancel
 
     def _forget_client(self, client: Client) -> None:
-        if client.sessions:
-            return
         if self.clients.get(client.id) is client:
             del self.clients[client.id]
         self.store.forget(client)
@@ -542,6 +576,8 @@ class ServerCore:
             return
         for session_id in list(client.sessions):
             session = self.sessions[session_id]
+            # A child that it forked may still hold the socket.
+            session.close(SessionLost.code, "the client's process has ended")
             session.finish()
         self.flush()
 

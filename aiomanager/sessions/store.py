@@ -17,7 +17,7 @@ from aiomanager.errors import (
 )
 from aiomanager.operation import Raw, SharedObject, reads, writes
 from aiomanager.protocol.keys import KeyCodec, check_key, wire_key
-from aiomanager.protocol.values import NeutralCodec, check_packed
+from aiomanager.protocol.values import MAX_SCALAR_STR, NeutralCodec, check_packed
 from aiomanager.sessions.plans import Leaves, Plan, Plans
 from aiomanager.stored import Packed, Path, References, Stored
 
@@ -32,7 +32,15 @@ _INT_LOW, _INT_HIGH = -(1 << 63), (1 << 64) - 1
 class Client:
     """One client process as the server knows it: its references, its sessions."""
 
-    __slots__ = ("description", "id", "pid", "principal", "references", "sessions")
+    __slots__ = (
+        "description",
+        "id",
+        "pid",
+        "principal",
+        "references",
+        "sessions",
+        "stop_forgetting",
+    )
 
     def __init__(self, client_id: bytes, principal: str, pid: int, description: str) -> None:
         self.id = client_id
@@ -41,6 +49,8 @@ class Client:
         self.description = description
         self.references: Counter[int] = Counter()
         self.sessions: set[bytes] = set()
+        self.stop_forgetting: Callable[[], object] | None = None
+        """Keeps its references from being forgotten, while it has no session."""
 
 
 class Entry:
@@ -76,6 +86,8 @@ class Store:
         self.statistics: Callable[[], dict[str, int]] = self.count
         """What `manager.statistics()` returns; the server adds what it knows."""
         self._ids = count(1)
+        self._freed: list[Entry] = []
+        self._freeing = False
         self._codec = NeutralCodec()
         self._keys = KeyCodec(self._codec)  # type: ignore[arg-type]  # pyright: ignore
         # A class of its own, so that each stored value knows its store without a word of memory.
@@ -85,9 +97,10 @@ class Store:
             __slots__ = ()
 
             def __init__(self, ids: list[int]) -> None:
-                super().__init__(ids)
-                for object_id in ids:
-                    store.entry(object_id).references += 1
+                # Those that are gone (deleted by name) are not counted, now or ever.
+                super().__init__([one for one in ids if one in store.entries])
+                for object_id in self.ids:
+                    store.entries[object_id].references += 1
 
             def __del__(self) -> None:
                 for object_id in self.ids:
@@ -115,7 +128,9 @@ class Store:
             packed: Packed = value.packed()
         else:
             kind = type(value)
-            if value is None or kind is bool or kind is str or kind is float:
+            if value is None or kind is bool or kind is float:
+                return cast("Packed", value)
+            if kind is str and value.isascii() and len(value) <= MAX_SCALAR_STR:
                 return cast("Packed", value)
             if kind is int and _INT_LOW <= value <= _INT_HIGH:
                 return cast("Packed", value)
@@ -126,20 +141,23 @@ class Store:
 
     def _decode(self, packed: Any) -> Any:
         kind = type(packed)
-        if kind is bytes:
+        if kind is bytes and packed:
             return self.stored(packed)
         if kind is list:
             check_packed(packed)
+            for object_id in packed[1]:
+                self.entry(object_id)
             return self.stored(packed[0], self.stored.refer(packed[1]))
         if kind is str or kind is int or packed is None or kind is bool or kind is float:
             return packed
-        raise BadEncoding(f"a {kind.__name__} is no value on the wire")
+        raise BadEncoding(f"{packed!r:.40} is no value on the wire")
 
     def _decode_path(self, wire: Any) -> Path:
         if type(wire) is not list:
             raise BadParameters("a path must be an array of steps")
         keys = [check_key(step) for step in cast("list[Any]", wire)]
         path = Path(self._keys.decode(wire_key(key)) for key in keys)
+        path.stored = self.stored
         if keys:
             path.key = keys[0]
         return path
@@ -253,7 +271,21 @@ class Store:
         if entry is not None:
             entry.references -= 1
             if entry.references <= 0:
-                del self.entries[object_id]
+                # An object may hold the last references to others in turn. They are freed one
+                # after another: a long chain must not recurse.
+                self._freed.append(self.entries.pop(object_id))
+                del entry
+                if not self._freeing:
+                    self._freeing = True
+                    while self._freed:
+                        self._freed.pop()
+                    self._freeing = False
+
+
+def _array(arguments: Any) -> list[Any]:
+    if type(arguments) is not list:
+        raise BadParameters("the arguments of an object must be an array")
+    return cast("list[Any]", arguments)
 
 
 class Manager(SharedObject, name="manager"):
@@ -274,7 +306,7 @@ class Manager(SharedObject, name="manager"):
             NameConflict: the server knows no such type.
             TypeError, ValueError: the arguments do not fit the type.
         """
-        return self._hand_out(self._store.make(type_name, arguments))
+        return self._hand_out(self._store.make(type_name, _array(arguments)))
 
     @writes
     def named(self, type_name: str, name: str, arguments: Raw) -> int:
@@ -283,7 +315,7 @@ class Manager(SharedObject, name="manager"):
         Raises:
             NameConflict: the name has an object of another type, or of other limits.
         """
-        return self._hand_out(self._store.named(type_name, name, arguments))
+        return self._hand_out(self._store.named(type_name, name, _array(arguments)))
 
     @reads
     def names(self) -> dict[str, str]:

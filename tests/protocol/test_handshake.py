@@ -23,11 +23,13 @@ from aiomanager.errors import (
     SessionLost,
     VersionMismatch,
     code_of,
+    exception_of,
 )
 from aiomanager.protocol.handshake import (
     MAX_HANDSHAKE_FRAME,
     PREFACE,
     ClientHandshake,
+    Resume,
     ServerHandshake,
     WrongPreface,
     refuse,
@@ -205,10 +207,10 @@ def test_later_bytes_of_either_side_belong_to_the_session() -> None:
 
 
 def test_resume() -> None:
-    client = a_client(resume=(SESSION, 7))
+    client = a_client(resume=Resume(SESSION, 7, 1))
     wire = Wire(client, a_server(), grant=GRANT | {"resumed": True, "received": 9})
     assert wire.server.hello is not None
-    assert wire.server.hello.resume == (SESSION, 7)
+    assert wire.server.hello.resume == Resume(SESSION, 7, 1)
     assert client.welcome is not None
     assert client.welcome.resumed
     assert client.welcome.received == 9
@@ -279,7 +281,7 @@ def test_no_common_version() -> None:
 
 
 def test_session_lost() -> None:
-    client, server = a_client(resume=(SESSION, 3)), a_server()
+    client, server = a_client(resume=Resume(SESSION, 3, 1)), a_server()
     server.receive_data(client.receive_data(server.receive_data(client.start())))
     assert server.authenticated
     with pytest.raises(ValueError, match="session"):  # neither resumed nor refused
@@ -567,7 +569,7 @@ def test_a_proven_welcome_must_still_be_right(changes: dict[str, Any]) -> None:
     "changes", [{"resumed": False}, {"session": b"o" * 16, "resumed": True}, {"received": 4}]
 )
 def test_a_session_is_resumed_or_refused(changes: dict[str, Any]) -> None:
-    client = a_client(resume=(SESSION, 3))
+    client = a_client(resume=Resume(SESSION, 3, 1))
     with pytest.raises(ProtocolError, match="neither"):
         fake_server(client, KEY, body(**changes))
 
@@ -620,9 +622,13 @@ def test_a_client_proves_itself_once() -> None:
         {"resume": False},
         {"resume": []},
         {"resume": [SESSION]},
-        {"resume": [SESSION, -1]},
-        {"resume": ["s" * 16, 1]},
-        {"resume": [bytes(15), 1]},
+        {"resume": [SESSION, 1]},
+        {"resume": [SESSION, -1, 1]},
+        {"resume": [SESSION, 1, -1]},
+        {"resume": [SESSION, 1, True]},
+        {"resume": [SESSION, 1, 1 << 53]},
+        {"resume": ["s" * 16, 1, 1]},
+        {"resume": [bytes(15), 1, 1]},
         {"capabilities": None},
         {"capabilities": ["x" * 201]},
         {"capabilities": {}},
@@ -914,10 +920,12 @@ def test_bodies_are_read_as_strictly() -> None:
 def test_what_is_unknown_is_ignored() -> None:
     server = a_server()
     later = {"a": [1, None, 1.5, b"x", {"b": True}]}
-    data = frame(64, messages(hello(later=later, resume=[SESSION, 1, "later"]))[0][1], "later", 9)
+    data = frame(
+        64, messages(hello(later=later, resume=[SESSION, 1, 2, "later"]))[0][1], "later", 9
+    )
     assert messages(server.receive_data(PREFACE + data))[0][0] == 65
     assert server.hello is not None
-    assert server.hello.resume == (SESSION, 1)
+    assert server.hello.resume == Resume(SESSION, 1, 2)
     client = a_client()
     fake_server(client, KEY, body(later=later, limits=LIMITS | {"later": 5}, grace=15))
     assert client.welcome is not None
@@ -965,7 +973,7 @@ FRAGMENTS = st.one_of(
             PREFACE,
             hello(),
             hello(auth=["peer"]),
-            hello(resume=[SESSION, 1]),
+            hello(resume=[SESSION, 1, 1]),
             fake_challenge(),
             frame(66, {"proof": bytes(32)}),
             frame(67, body(), bytes(32)),
@@ -1013,7 +1021,7 @@ def test_any_bytes_to_the_server(fragments: list[bytes], peer: bool, at_once: bo
 def test_any_bytes_to_the_client(
     fragments: list[bytes], at_once: bool, offer_peer: bool, resume: bool
 ) -> None:
-    client = a_client(offer_peer=offer_peer, resume=(SESSION, 1) if resume else None)
+    client = a_client(offer_peer=offer_peer, resume=Resume(SESSION, 1, 1) if resume else None)
     client.start()
     said = b""
     try:
@@ -1037,7 +1045,8 @@ def test_any_bytes_to_the_client(
         {"agent": "x" * 201},
         {"agent": "\ud800"},
         {"host": "x" * 201},
-        {"resume": (b"", 1)},
+        {"resume": Resume(b"", 1, 1)},
+        {"resume": Resume(SESSION, 1, -1)},
         {"key": None},
         {"capabilities": ["x" * 150] * 40},
     ],
@@ -1127,7 +1136,7 @@ def machine_of(vector: dict[str, Any]) -> ClientHandshake | ServerHandshake:
         key=key,
         nonce=bytes.fromhex(config["nonce"]),
         client=bytes.fromhex(config["client"]),
-        resume=resume and (bytes.fromhex(resume[0]), resume[1]),
+        resume=resume and Resume(bytes.fromhex(resume[0]), *resume[1:]),
         **{
             name: config[name]
             for name in ("pid", "host", "agent", "offer_peer", "peer_trusted", "capabilities")
@@ -1167,7 +1176,7 @@ def test_vectors(vector: dict[str, Any], size: int) -> None:
                 output += machine.welcome(**config["welcome"] | {"session": session})
             else:
                 output += machine.refuse(*config["refuse"])
-                error = SessionLost()
+                error = exception_of(*config["refuse"])
     assert output == b""
     if "error" in result:
         assert error is not None

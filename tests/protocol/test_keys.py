@@ -152,13 +152,15 @@ others = st.one_of(
     times(),
     st.dates(),
     st.timedeltas(),
-    st.sampled_from([Color.RED, Color.GREEN, Name.ANNA, Mode.READ, Mode.READ | Mode.WRITE, Mode(0)]),
+    st.sampled_from(
+        [Color.RED, Color.GREEN, Name.ANNA, Mode.READ, Mode.READ | Mode.WRITE, Mode(0)]
+    ),
 )
 keys = st.recursive(
     st.one_of(numbers, numbers, others),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(tuple),
-        st.frozensets(inner, max_size=3),
+        st.lists(inner, max_size=3).map(frozenset),
         st.tuples(inner, inner).map(lambda pair: Point(*pair)),
         st.builds(Place, inner, inner, st.text(max_size=2)),
         st.builds(Other, inner, inner),
@@ -259,7 +261,7 @@ CLASSES: list[list[Any]] = [
     [frozenset()],
     [frozenset({1, 2}), frozenset({2.0, True})],
     [frozenset({"a", "b", None})],
-    [tuple(range(20)), Fraction and tuple(map(float, range(20)))],
+    [tuple(range(20)), tuple(map(float, range(20)))],
     [Color.RED],
     [Color.GREEN],
     [Mode.READ],
@@ -322,7 +324,7 @@ def test_the_first_spelling_of_a_class_needs_no_spelling_of_its_own() -> None:
 
 def test_a_canonical_key_is_its_own_value() -> None:
     """Foreign clients decode canonical bytes as they decode any value."""
-    for (key, *_) in CLASSES:
+    for key, *_ in CLASSES:
         wire = codec.encode(key)
         if type(wire) is bytes:
             assert same(values.load(wire), key)
@@ -439,12 +441,21 @@ def test_limits() -> None:
     with pytest.raises(BadKey, match="8 levels"):
         codec.encode(Place(key))
     assert len(codec.encode("x" * (MAX_KEY - 5))) == MAX_KEY - 2
-    for big in ("x" * MAX_KEY, b"x" * MAX_KEY, tuple(range(1 << 15)), 1 << 65536, Decimal("1E+19728")):
+    for big in (
+        "x" * MAX_KEY,
+        b"x" * MAX_KEY,
+        tuple(range(1 << 15)),
+        1 << 65536,
+        Decimal("1E+19728"),
+    ):
         with pytest.raises(TooLarge):
             codec.encode(big)
     with pytest.raises(TooLarge):
         codec.encode(Place(1, note="x" * MAX_KEY))  # only its spelling is too long
-    assert codec.encode(Decimal("9E+19727")) == [canonical(9 * 10**19727), values.encode(Decimal("9E+19727"))]
+    assert codec.encode(Decimal("9E+19727")) == [
+        canonical(9 * 10**19727),
+        values.encode(Decimal("9E+19727")),
+    ]
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(BadKey):
@@ -608,8 +619,9 @@ def test_headers_must_be_minimal() -> None:
     good = [b"\xd9\x28" + text, b"\xc4\x28" + blob, b"\xcc\x80", b"\xd0\xdf", b"\xe0", b"\x7f"]
     bad = [
         b"\xda\0\x28" + text, b"\xdb\0\0\0\x28" + text, b"\xd9\x1f" + text[:31],
-        b"\xc5\0\x28" + blob, b"\xc6\0\0\0\x28" + blob, b"\xcc\x7f", b"\xcd\0\xff", b"\xce\0\0\xff\xff",
-        b"\xcf\0\0\0\0\xff\xff\xff\xff", b"\xd0\x01", b"\xd0\xe0", b"\xd1\xff\x80", b"\xd2\xff\xff\x80\0",
+        b"\xc5\0\x28" + blob, b"\xc6\0\0\0\x28" + blob, b"\xcc\x7f", b"\xcd\0\xff",
+        b"\xce\0\0\xff\xff", b"\xd2\xff\xff\x80\0",
+        b"\xcf\0\0\0\0\xff\xff\xff\xff", b"\xd0\x01", b"\xd0\xe0", b"\xd1\xff\x80",
         b"\xd3\xff\xff\xff\xff\x80\0\0\0", b"\xd1\1\1", b"\xd2\0\1\1\1", b"\xd3\0\0\0\1\0\0\0\0",
         b"\xc7\1\x28x", b"\xc8\0\3\x28xxx", b"\xc9\0\0\0\3\x28xxx", b"\xc2", b"\xc3", b"\xc1",
         b"\xca\x3f\x80\0\0", b"\xcb" + bytes(8), b"\xd8\1" + b"\xdc\0\2" + bytes(13),

@@ -47,7 +47,8 @@ def same(left: Any, right: Any) -> bool:
         return False
     if kind is float:
         return math.isnan(left) == math.isnan(right) and (
-            math.isnan(left) or (left == right and math.copysign(1, left) == math.copysign(1, right))
+            math.isnan(left)
+            or (left == right and math.copysign(1, left) == math.copysign(1, right))
         )
     if kind is complex:
         return same(left.real, right.real) and same(left.imag, right.imag)
@@ -76,6 +77,12 @@ def same(left: Any, right: Any) -> bool:
         )
     if kind is array.array:
         return left.typecode == right.typecode and left.tobytes() == right.tobytes()
+    if kind.__name__ == "ndarray":
+        return (left.dtype, left.shape, left.tobytes()) == (
+            right.dtype,
+            right.shape,
+            right.tobytes(),
+        )
     if kind is msgpack.Timestamp:
         return (left.seconds, left.nanoseconds) == (right.seconds, right.nanoseconds)
     return bool(left == right)
@@ -155,7 +162,7 @@ leaves = st.one_of(
 hashables = st.recursive(
     hashable_leaves,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=4).map(tuple), st.frozensets(inner, max_size=4)
+        st.lists(inner, max_size=4).map(tuple), st.lists(inner, max_size=4).map(frozenset)
     ),
     max_leaves=6,
 )
@@ -164,9 +171,9 @@ anything = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=5),
         st.lists(inner, max_size=5).map(tuple),
-        st.dictionaries(hashables, inner, max_size=5),
-        st.sets(hashables, max_size=4),
-        st.frozensets(hashables, max_size=4),
+        st.lists(st.tuples(hashables, inner), max_size=5).map(dict),
+        st.lists(hashables, max_size=4).map(set),
+        st.lists(hashables, max_size=4).map(frozenset),
     ),
     max_leaves=25,
 )
@@ -223,10 +230,9 @@ def parts(value: Any) -> Any:
         for key, item in value.items():
             yield from parts(key)
             yield from parts(item)
-    elif isinstance(value, list | tuple | set | frozenset):
-        if not isinstance(value, msgpack.ExtType):
-            for item in value:
-                yield from parts(item)
+    elif type(value) in (list, tuple, set, frozenset):
+        for item in value:
+            yield from parts(item)
 
 
 def opaque_parts(packed: Any) -> int:
@@ -273,13 +279,16 @@ def test_everything_else_travels_as_bytes(value: Any) -> None:
     assert same(client.decode(packed), value)
 
 
+# "u" is deprecated since Python 3.13.
+TEXT = "w" if "w" in array.typecodes else "u"
+
 MORE: list[Any] = [
     [True, 1, 1.0, -0.0, 0],
     {"a": ({"b": ({"c": ()},)},)},
     {1: "int", "1": "str", b"1": "bytes", (1,): "tuple", None: "none", frozenset({1}): "set"},
     {frozenset({frozenset({frozenset()})})},
     [bytearray(b"x"), b"x", "x"],
-    [decimal.Decimal(text) for text in ("-0", "-0.00", "1E+9", "NaN", "sNaN7", "-Infinity", "1.50")],
+    [decimal.Decimal(text) for text in ("-0", "-0.00", "1E+9", "NaN", "sNaN7", "-Infinity")],
     [decimal.Decimal("1E+999999999999999999"), decimal.Decimal("1E-999999999999999999")],
     [(1 << 65535) - 1, -(1 << 65535), 1 << 64, -(1 << 63) - 1],
     [datetime.datetime.min, datetime.datetime.max, datetime.date.min, datetime.date.max],
@@ -291,7 +300,7 @@ MORE: list[Any] = [
     [datetime.datetime(2025, 3, 30, 2, 30, tzinfo=BERLIN)],  # a time that never was
     [datetime.datetime(2025, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC"))],
     [datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)],
-    [array.array("u", "aé€"), array.array("d", [math.pi]), array.array("b"), array.array("L", [1])],
+    [array.array(TEXT, "aé€"), array.array("d", [math.pi]), array.array("b"), array.array("L", [1])],
     [fractions.Fraction(1, 3), fractions.Fraction(1 << 100, 3), fractions.Fraction(-7)],
     [complex(-0.0, -0.0), complex(math.inf, math.nan)],
     ["\ud83d\ude00", "\U0001f600"],  # two surrogates are not the character that they encode
@@ -322,7 +331,10 @@ def test_dict_order_is_kept_and_sets_are_sorted() -> None:
     assert list(client.decode(client.encode({"b": 1, "a": 2}))) == ["b", "a"]
     letters = [chr(97 + i) for i in range(26)]
     random.shuffle(letters)
-    assert client.encode(set(letters)) == client.encode(set(sorted(letters)))
+    other = set[str]()
+    for letter in sorted(letters):
+        other.add(letter)
+    assert client.encode(set(letters)) == client.encode(other)
     data = client.encode({"b", "a", 7})
     assert isinstance(data, bytes)
     assert data.index(b"\7") < data.index(b"\xa1a") < data.index(b"\xa1b")
@@ -843,7 +855,7 @@ def test_keys_that_share_a_hash_do_not_stall_the_server() -> None:
     for code in (2, 3):
         with pytest.raises(BadEncoding, match="collide"):
             server.open(pack(msgpack.ExtType(code, body)))
-    assert len(server.open(client.encode({k: 1 for k in range(2_000)}))) == 2_000  # type: ignore
+    assert len(server.open(client.encode(dict.fromkeys(range(2000), 1)))) == 2_000  # type: ignore
 
 
 def lower(number: int) -> Any:
@@ -865,7 +877,17 @@ def test_wires_of_the_wrong_shape(wire: Any) -> None:
 
 
 def test_wires_of_the_right_shape() -> None:
-    for wire in (None, True, 1, 1.5, "", "x" * 5000, b"\xc1", [b"\xc1", []], [b"\xc1", [0, 1 << 63]]):
+    for wire in (
+        None,
+        True,
+        1,
+        1.5,
+        "",
+        "x" * 5000,
+        b"\xc1",
+        [b"\xc1", []],
+        [b"\xc1", [0, 1 << 63]],
+    ):
         check_packed(wire)
     for wire in ([b"\xc0"], (1,), object(), [[], b""]):
         with pytest.raises(BadEncoding):
@@ -958,7 +980,22 @@ def test_references_are_equal_by_their_object() -> None:
 
 def test_numpy() -> None:
     np = pytest.importorskip("numpy")
-    for dtype in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"):
+    for dtype in (
+        "?",
+        "i1",
+        "i2",
+        "i4",
+        "i8",
+        "u1",
+        "u2",
+        "u4",
+        "u8",
+        "f2",
+        "f4",
+        "f8",
+        "c8",
+        "c16",
+    ):
         for shape in ((), (0,), (3,), (2, 3), (2, 0, 4), (1, 2, 3)):
             size = math.prod(shape)
             one = np.arange(size).astype(dtype).reshape(shape)
@@ -1006,12 +1043,20 @@ def test_arrays_of_other_makers() -> None:
     back = client.decode(pack(msgpack.ExtType(12, data)))
     assert back.itemsize == 4
     assert back.tolist() == [0, 0]
+    text = pack(["u4", [2], "C", "array:w"])
+    back = client.decode(pack(msgpack.ExtType(12, text + "aé".encode("utf-32-le"))))
+    assert same(back, array.array(TEXT, "aé"))
+    with pytest.raises(BadEncoding):
+        client.decode(pack(msgpack.ExtType(12, text + b"\xff" * 8)))
+    # A character of another platform has 2 bytes.
+    data = pack(["u2", [1], "C", f"array:{TEXT}"]) + b"a\0"
+    assert same(client.decode(pack(msgpack.ExtType(12, data))), array.array("H", [97]))
 
 
 BAD_ARRAYS = [
     ["O8", [1], "C", ""], ["i8", [-1], "C", ""], ["i8", [1 << 61], "C", ""], ["i8", [2], "C", ""],
     ["i8", [True], "C", ""], ["i8", 1, "C", ""], ["i8", [1], "X", ""], ["i8", [1], "C", 1],
-    ["i8", [1], "C"], ["i8", [1.0], "C", ""], [8, [1], "C", ""], ["i8", [1 << 32, 1 << 32], "C", ""],
+    ["i8", [1], "C"], ["i8", [1.0], "C", ""], [8, [1], "C", ""], ["i8", [1 << 32] * 2, "C", ""],
     ["i8", [1] * 33, "C", ""], ["i8", [1], "C", "x" * 2000], ["i8", [0], "C", ""], "i8", None,
     ["i8", [(1 << 64) - 1], "C", ""], ["i8", [1], ["C"], ""], [["i8"], [1], "C", ""],
 ]  # fmt: skip
@@ -1070,6 +1115,10 @@ def untag(tagged: Any) -> Any:
         case "timedelta":
             return datetime.timedelta(microseconds=1) * int(body)
         case "array":
+            if body["hint"] == "numpy":
+                np = pytest.importorskip("numpy")
+                flat = np.frombuffer(bytes.fromhex(body["data"]), np.dtype("<" + body["dtype"]))
+                return flat.reshape(body["shape"], order=body["order"])
             result = array.array(body["hint"].removeprefix("array:"))
             result.frombytes(bytes.fromhex(body["data"]))
             return result
@@ -1160,8 +1209,8 @@ def test_threads_share_a_codec() -> None:
     def work(seed: int) -> None:
         value = {"seed": seed, "rows": [(seed, i, str(i)) for i in range(200)]}
         for _ in range(30):
-            if client.decode(client.encode(value)) != value:
-                failures.append(seed)
+            back = client.decode(client.encode(value))
+            failures.extend([seed] * (back != value))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:

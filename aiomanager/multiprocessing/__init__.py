@@ -1,0 +1,44 @@
+"""The standard library's `multiprocessing`, whose `Manager` and `managers` are aiomanager's.
+
+    import aiomanager.multiprocessing as multiprocessing
+
+Everything else (Process, Pool, Queue, ...) is the standard library's own.
+"""
+
+import importlib
+import multiprocessing as _standard
+from multiprocessing import *  # noqa: F403
+from multiprocessing import process as process
+from multiprocessing import reduction as reduction
+from typing import TYPE_CHECKING, Any
+
+from aiomanager.multiprocessing import context as context
+from aiomanager.multiprocessing.context import Manager as Manager
+from aiomanager.multiprocessing.context import get_context as get_context
+
+if TYPE_CHECKING:
+    from multiprocessing import connection as connection
+    from multiprocessing import dummy as dummy
+    from multiprocessing import pool as pool
+    from multiprocessing import queues as queues
+    from multiprocessing import shared_memory as shared_memory
+    from multiprocessing import sharedctypes as sharedctypes
+    from multiprocessing import synchronize as synchronize
+    from multiprocessing import util as util
+
+    from aiomanager.multiprocessing import managers as managers
+
+__all__: list[str] = []
+__all__ += _standard.__all__
+
+
+def __getattr__(name: str) -> Any:
+    """Return what the standard library has under this name, or import the submodule."""
+    if not name.startswith("_"):
+        if hasattr(_standard, name) and not isinstance(getattr(_standard, name), type(_standard)):
+            return getattr(_standard, name)
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError:
+            pass
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

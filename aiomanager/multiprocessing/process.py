@@ -1,0 +1,7 @@
+"""The standard library's own `multiprocessing.process`, under the drop-in's name."""
+
+import sys
+from multiprocessing import process
+from multiprocessing.process import *  # noqa: F403
+
+sys.modules[__name__] = process
