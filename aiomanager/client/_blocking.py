@@ -73,11 +73,21 @@ class _Connection:
         session = self.session
         self._dirty = True
         try:
-            call_id = session.call(True, object_id, operation.name, wire, owner)
-            self._send()
-            message = self._answer()
-            if operation.waits:
-                session.keep(call_id)
+            lone = session.lone_call(True, object_id, operation.name, wire, owner)
+            if lone is None:
+                session.call(True, object_id, operation.name, wire, owner)
+                self._send()
+                data = self._read()
+            else:
+                try:
+                    self._socket.sendall(lone)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                    data = self._socket.recv(_READ) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                except OSError:
+                    self._resume()
+                    data = self._read()
+            message = session.lone_answer(data) or self._answer(data)
+            if plan.waits:
+                session.keep(message[2])
                 if not operation.owned:
                     # An item is the caller's when this returns. A lock needs no message of its
                     # own: it dies with the session, and the next call confirms it.
@@ -107,21 +117,24 @@ class _Connection:
         frames = self.session.data_to_send()
         if not frames:
             return
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self._write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def _write(self, data: bytes) -> None:
         try:
-            cast("socket.socket", self._socket).sendall(data)
+            self._socket.sendall(data)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
         except OSError:
             self._resume()
 
-    def _answer(self) -> list[Any]:
-        """Read until the one call under way is answered."""
+    def _answer(self, data: bytes) -> list[Any]:
+        """Read on behind `data` until the one call under way is answered."""
         while True:
-            for _, message in self.session.receive_data(self._read()):
+            for _, message in self.session.receive_data(data):
                 if self.session.stream.ack_due:
                     self._send()  # the server keeps a large answer until it is confirmed
                 return message
             if self.session.has_output:
                 self._send()
+            data = self._read()
 
     def _read(self) -> bytes:
         """Return more bytes of the session; resumes it when the connection breaks."""
@@ -130,7 +143,7 @@ class _Connection:
                 data, self._pending = self._pending, b""
                 return data
             try:
-                data = cast("socket.socket", self._socket).recv(_READ)
+                data = self._socket.recv(_READ)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
             except OSError:
                 data = b""
             if data:
@@ -344,8 +357,8 @@ class BlockingChannel(ChannelBase):
         connection = self._slot.connection
         if connection is None or connection.lost is not None:
             connection = self.open()
-        plan = self._plans.of(operation)
-        wire = plan.encode(arguments)
+        plan = self._plan_of(operation) or self._plans.of(operation)
+        wire = plan.encoders[len(arguments)](arguments)
         reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
         book = self.book
         if reference.epoch != book.epoch:

@@ -236,6 +236,7 @@ class ChannelBase(Forkable):
         self._plans = Plans(
             Leaves(keys.encode, values.encode, keys.decode, values.decode, _no_path)
         )
+        self._plan_of = self._plans.made_already.get
         self._makers: dict[type[SharedObject], Plan] = {}
         watch_fork(self)
 

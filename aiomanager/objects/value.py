@@ -27,6 +27,11 @@ class Value(Nested, Generic[V]):
         return walk_into(self._value, path, 0, change=change)
 
     @reads
+    def typecode(self) -> object:
+        """Return the type code that the value was made with."""
+        return self._typecode
+
+    @reads
     def get(self) -> V:
         """Return the value."""
         return self._value

@@ -36,6 +36,7 @@ __all__ = (
     "pack_ext",
     "read_front",
     "unpack",
+    "unpack_message",
     "walk",
 )
 
@@ -103,6 +104,8 @@ class _Unpack(Protocol):
 
 
 unpack: Final = cast("_Unpack", _library.unpackb)
+unpack_message: Final = cast("Callable[[bytes], Any]", _library.unpackb)
+"""As `unpack`, with the library's defaults: extensions stay `ExtType`, map keys are text."""
 """Return the one value that `data` holds.
 
 Raises ValueError for bytes that are no encoding of one value, TypeError for an unhashable map

@@ -25,15 +25,15 @@ class FrameBuffer:
     once.
     """
 
-    __slots__ = ("_missing", "_pieces", "_rest", "limit")
+    __slots__ = ("_pieces", "limit", "missing", "rest")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._rest = b""
+        self.rest = b""
         """The beginning of a small frame, or of a length."""
         self._pieces = bytearray()
         """The beginning of a large frame's payload."""
-        self._missing = 0
+        self.missing = 0
         """How many bytes the large frame still lacks."""
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -43,21 +43,26 @@ class FrameBuffer:
             FrameTooLarge: a frame beyond the limit; nothing more may be fed.
             BadEncoding: a frame without payload.
         """
+        if not self.missing and not self.rest:
+            # As a rule one call or answer comes alone.
+            size = int.from_bytes(data[:4], "big")
+            if size + 4 == len(data) and 0 < size <= self.limit:
+                return [data[4:]]
         payloads: list[bytes] = []
         start = 0
-        if self._missing:
-            if len(data) < self._missing:
+        if self.missing:
+            if len(data) < self.missing:
                 self._pieces += data
-                self._missing -= len(data)
+                self.missing -= len(data)
                 return payloads
-            start = self._missing
+            start = self.missing
             self._pieces += memoryview(data)[:start]
             payloads.append(bytes(self._pieces))
             self._pieces = bytearray()
-            self._missing = 0
-        elif self._rest:
-            data = self._rest + data
-            self._rest = b""
+            self.missing = 0
+        elif self.rest:
+            data = self.rest + data
+            self.rest = b""
         end = len(data)
         while end - start >= 4:
             size = int.from_bytes(data[start : start + 4], "big")
@@ -69,14 +74,14 @@ class FrameBuffer:
             if stop > end:
                 if size > _SMALL:
                     self._pieces += memoryview(data)[start + 4 :]
-                    self._missing = stop - end
+                    self.missing = stop - end
                     return payloads
                 break
             payloads.append(data[start + 4 : stop])
             start = stop
-        self._rest = data[start:]
+        self.rest = data[start:]
         return payloads
 
     def __len__(self) -> int:
         """The number of bytes that wait for the rest of their frame."""
-        return len(self._rest) + len(self._pieces)
+        return len(self.rest) + len(self._pieces)

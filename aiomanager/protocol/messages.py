@@ -7,7 +7,7 @@ sender has received in the session. Nothing here knows what a call means.
 from typing import Any, Final
 
 from aiomanager.errors import BadEncoding
-from aiomanager.protocol._msgpack import ExtType, new_packer, unpack, walk
+from aiomanager.protocol._msgpack import new_packer, unpack_message, walk
 
 __all__ = (
     "ACK",
@@ -61,6 +61,8 @@ GOAWAY: Final = 33
 encode = new_packer().pack
 """Return a message as the payload of a frame."""
 
+_SMALL: Final = 512
+"""Too few bytes to promise much: a header's promise is limited by the size of the whole."""
 _LARGE_HEADERS: Final = (b"\xdc", b"\xdd", b"\xde", b"\xdf")
 _MAX_DEPTH: Final = 32
 """No operation of any type has arguments or a result nested so deeply: values are bytes here."""
@@ -78,13 +80,13 @@ def decode(payload: bytes) -> list[Any]:
     """
     # Each large header makes the library allocate room for what it promises, so several of them
     # are checked first. They occur by chance inside large values: the check is quick.
-    if sum(map(payload.count, _LARGE_HEADERS)) > 4:
+    if len(payload) > _SMALL and sum(map(payload.count, _LARGE_HEADERS)) > 4:
         try:
             walk(payload, _MAX_DEPTH)
         except (ValueError, RecursionError) as error:
             raise BadEncoding(f"a malformed message: {_said(error)}") from None
     try:
-        message = unpack(payload, ext_hook=ExtType, object_pairs_hook=None, strict_map_key=True)
+        message = unpack_message(payload)
     except (ValueError, TypeError, RecursionError) as error:
         raise BadEncoding(f"a malformed message: {_said(error)}") from None
     if (

@@ -25,7 +25,7 @@ class Stream:
     `resume`, which always follows, finds whole: what was sent is numbered where it is kept.
     """
 
-    __slots__ = ("_kept", "_told", "_unsaid", "acknowledged", "kept_bytes", "received", "sent")
+    __slots__ = ("acknowledged", "kept", "kept_bytes", "received", "sent", "told", "unsaid")
 
     def __init__(self) -> None:
         self.received = 0
@@ -35,28 +35,29 @@ class Stream:
         self.acknowledged = 0
         """How many of them are confirmed."""
         self.kept_bytes = 0
-        self._kept: deque[tuple[int, bytes]] = deque()
-        self._told = 0
-        self._unsaid = 0
+        self.kept: deque[tuple[int, bytes]] = deque()
+        self.told = 0
+        self.unsaid = 0
+        """How many bytes came in since the other side was told of any."""
 
     @property
     def unacknowledged(self) -> int:
         """How many of the messages sent are not confirmed."""
-        return len(self._kept)
+        return len(self.kept)
 
     def send(self, frame: bytes) -> None:
         """Keep a sequenced frame that is about to be sent; it says the current `received`."""
         number = self.sent + 1
-        self._kept.append((number, frame))
+        self.kept.append((number, frame))
         self.sent = number
         self.kept_bytes += len(frame)
-        self._told = self.received
-        self._unsaid = 0
+        self.told = self.received
+        self.unsaid = 0
 
     def send_late(self, frame: bytes) -> None:
         """Keep a sequenced frame as `send`; it was made before and says an older `received`."""
         number = self.sent + 1
-        self._kept.append((number, frame))
+        self.kept.append((number, frame))
         self.sent = number
         self.kept_bytes += len(frame)
 
@@ -69,7 +70,7 @@ class Stream:
         if ack > self.acknowledged:
             self.acknowledge(ack)
         self.received += 1
-        self._unsaid += size
+        self.unsaid += size
 
     def acknowledge(self, count: int) -> None:
         """Let go of what the other side has received; an older count says nothing new.
@@ -82,19 +83,19 @@ class Stream:
         if count > self.sent:
             raise ProtocolError(f"message {count} was acknowledged, only {self.sent} were sent")
         self.acknowledged = count
-        kept = self._kept
+        kept = self.kept
         while kept and kept[0][0] <= count:
             self.kept_bytes -= len(kept.popleft()[1])
 
     @property
     def ack_due(self) -> bool:
         """Whether the other side must hear of what came in, though there is nothing to send."""
-        return self._unsaid >= ACK_BYTES or self.received - self._told >= ACK_FRAMES
+        return self.unsaid >= ACK_BYTES or self.received - self.told >= ACK_FRAMES
 
-    def told(self) -> int:
+    def tell(self) -> int:
         """Return `received`, which an unsequenced message is about to say."""
-        self._told = self.received
-        self._unsaid = 0
+        self.told = self.received
+        self.unsaid = 0
         return self.received
 
     def check(self, count: int) -> None:
@@ -119,7 +120,7 @@ class Stream:
         Raises:
             ProtocolError: the count cannot be right, as `check` says.
         """
-        kept = self._kept
+        kept = self.kept
         if kept:
             self.sent = kept[-1][0]
         self.check(count)
@@ -127,6 +128,6 @@ class Stream:
         while kept and kept[0][0] <= self.acknowledged:
             kept.popleft()
         self.kept_bytes = sum(len(frame) for _, frame in kept)
-        self._told = self.received
-        self._unsaid = 0
+        self.told = self.received
+        self.unsaid = 0
         return [frame for _, frame in kept]

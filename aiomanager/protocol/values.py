@@ -487,7 +487,8 @@ def _no_bytes(data: bytes, tell_tale: Packer, value: Any) -> bool:
     The packer takes bytearray and memoryview for bytes: only without any of them it is right.
     """
     if b"\xc4" in data or b"\xc5" in data or b"\xc6" in data:
-        return tell_tale.pack(value) == data
+        items: Iterable[Any] = value.values() if _kind_of(value) is dict else value
+        return bytes not in map(type, items) and tell_tale.pack(value) == data
     return True
 
 
@@ -989,7 +990,7 @@ class _Base:
                         return data
                 elif kind is bytes and len(value) > _LARGE:
                     return _large_bytes(value)
-            except (TypeError, ValueError, OverflowError, BufferError):
+            except (TypeError, ValueError, OverflowError, BufferError, RecursionError):
                 pass  # not plain, or not well: the slow way knows what it is
             data, references = self._encode_slowly(packer, value)
             return [data, references] if references else data
@@ -1092,7 +1093,7 @@ class ValueCodec(_Base):
 
     `refer` is asked for each value of an unknown type: the object id and type name make it a
     reference. `resolve` turns these two back into a proxy; without it references stay `ExtType`.
-    With `strict`, a map in which a key comes twice is refused, at the cost of a third of the speed.
+    With `strict`, a map in which a key comes twice is refused, which costs 20 to 40 % of the speed.
     """
 
     def __init__(

@@ -92,7 +92,7 @@ class _Connection(asyncio.Protocol):
             self._shake(data)
             return
         try:
-            session.receive(self._frames.feed(data))
+            session.receive_data(data)
         except ProtocolError as error:
             log.warning("closing a connection of %s: %s", session.description, error)
             self._end(session, error.code, str(error))
@@ -159,7 +159,9 @@ class _Connection(asyncio.Protocol):
         self._transport.write(welcome)
         self._frames = FrameBuffer(server.core.limits["frame"])
         try:
-            session.attach(self._write, self._close, hello.resume[1] if hello.resume else 0)
+            session.attach(
+                self._transport.write, self._close, hello.resume[1] if hello.resume else 0
+            )
         except ProtocolError as error:
             log.warning("refused to resume a session of %s: %s", session.description, error)
             self._transport.close()
@@ -169,14 +171,6 @@ class _Connection(asyncio.Protocol):
         if self._pidfd >= 0:
             server.watch_client(hello.client, self._pidfd)
             self._pidfd = -1
-
-    def _write(self, frames: list[bytes]) -> None:
-        if self._transport.is_closing():
-            return  # kept by the session for the next connection
-        if len(frames) == 1:
-            self._transport.write(frames[0])
-        else:
-            self._transport.write(b"".join(frames))
 
     def _close(self) -> None:
         """Let go of the session and of the connection, once what was written is out."""

@@ -15,6 +15,7 @@ from aiomanager.errors import (
     TooLarge,
     exception_of,
 )
+from aiomanager.protocol._msgpack import unpack_message
 from aiomanager.protocol.frames import FrameBuffer, frame
 from aiomanager.protocol.handshake import Resume
 from aiomanager.protocol.messages import (
@@ -37,6 +38,9 @@ from aiomanager.protocol.messages import (
 from aiomanager.protocol.stream import Stream
 
 __all__ = ("ClientSession", "error_of")
+
+_LONE: Final = 512
+"""The largest payload that the quick way takes."""
 
 W = TypeVar("W")
 
@@ -62,11 +66,14 @@ class ClientSession(Generic[W]):
         self.goaway: Exception | None = None
         """Why the server ended the connection, if it said so; after a SessionLost there is nothing
         to resume."""
-        self._limits = {"window": WINDOW, **limits}
+        self._largest = limits["frame"]
+        self._most = limits["calls"]
+        self._window = limits.get("window", WINDOW)
         self._frames = FrameBuffer(limits["frame"])
         self._broken: ProtocolError | None = None
         self._attachment = 0
-        self._next_id = 0
+        self.last_id = 0
+        """The id of the last call."""
         self._output: list[bytes] = []
         self._held: deque[tuple[int, bytes]] = deque()
         self._kept: list[int] = []
@@ -77,15 +84,85 @@ class ClientSession(Generic[W]):
 
     def call(self, waiting: W, object_id: int, name: str, arguments: list[Any], owner: int) -> int:
         """Add a call to the output; return its id, under which `waiting` is answered."""
-        self._next_id = call_id = self._next_id + 1
+        self.last_id = call_id = self.last_id + 1
         payload = encode([CALL, self.stream.received, call_id, object_id, name, arguments, owner])
         self.calls[call_id] = waiting
-        self._add(call_id, payload)
+        stream = self.stream
+        size = len(payload)
+        if (
+            self._held
+            or self._taken
+            or size > self._largest
+            or stream.kept_bytes >= self._window
+            or stream.unacknowledged >= self._most
+        ):
+            self._add(call_id, payload)
+        else:
+            message = size.to_bytes(4, "big") + payload
+            stream.send(message)
+            self._output.append(message)
         return call_id
+
+    def lone_call(
+        self, waiting: W, object_id: int, name: str, arguments: list[Any], owner: int
+    ) -> bytes | None:
+        """Return the frame of a call when nothing else is to be sent; None: use `call`.
+
+        The quick way of a client that makes one call at a time; its id is `last_id`.
+        """
+        stream = self.stream
+        payload = encode(
+            [CALL, stream.received, self.last_id + 1, object_id, name, arguments, owner]
+        )
+        size = len(payload)
+        if self._output or self._kept or self._taken or self._dropped or self._held or size > _LONE:
+            return None
+        self.last_id = call_id = self.last_id + 1
+        self.calls[call_id] = waiting
+        message = size.to_bytes(4, "big") + payload
+        # As stream.send(), without the call.
+        number = stream.sent + 1
+        stream.kept.append((number, message))
+        stream.sent = number
+        stream.kept_bytes += size + 4
+        stream.told = stream.received
+        stream.unsaid = 0
+        return message
+
+    def lone_answer(self, data: bytes) -> list[Any] | None:
+        """Return the answer of the last call if `data` is just that; None: use `receive_data`."""
+        size = len(data) - 4
+        if (
+            size > _LONE
+            or int.from_bytes(data[:4], "big") != size
+            or self._frames.rest
+            or self._frames.missing
+        ):
+            return None
+        try:
+            message = unpack_message(data[4:])
+            kind, ack, call_id, _ = message
+        except (ValueError, TypeError):
+            return None
+        stream = self.stream
+        if (
+            kind != RESULT
+            or call_id != self.last_id
+            or ack != stream.sent
+            or self.calls.pop(call_id, None) is None
+        ):
+            return None
+        # As stream.receive(), without the call: everything sent is confirmed.
+        stream.acknowledged = ack
+        stream.kept.clear()
+        stream.kept_bytes = 0
+        stream.received += 1
+        stream.unsaid += size
+        return message
 
     def post(self, object_id: int, name: str, arguments: list[Any], owner: int) -> None:
         """Add a call to the output that is answered only if it fails."""
-        self._next_id = call_id = self._next_id + 1
+        self.last_id = call_id = self.last_id + 1
         self._add(
             call_id,
             encode([POST, self.stream.received, call_id, object_id, name, arguments, owner]),
@@ -127,11 +204,11 @@ class ClientSession(Generic[W]):
         self._send(encode([BYE, self.stream.received]))
 
     def _add(self, call_id: int, payload: bytes) -> None:
-        if len(payload) > self._limits["frame"]:
+        if len(payload) > self._largest:
             self.calls.pop(call_id, None)
             raise TooLarge(
                 f"the call is {len(payload)} bytes long and the server takes at most "
-                f"{self._limits['frame']}; send it in parts, or raise the server's limit"
+                f"{self._largest}; send it in parts, or raise the server's limit"
             )
         if self._taken:
             self._send_taken()
@@ -144,10 +221,7 @@ class ClientSession(Generic[W]):
         # What is on its way is looked at, not what is to follow: less than these limits may stay
         # unconfirmed for ever, since the server has nothing to say, and must hold up nobody.
         stream = self.stream
-        return (
-            stream.unacknowledged < self._limits["calls"]
-            and stream.kept_bytes < self._limits["window"]
-        )
+        return stream.unacknowledged < self._most and stream.kept_bytes < self._window
 
     def _send_held(self) -> None:
         if not self._held:
@@ -155,7 +229,7 @@ class ClientSession(Generic[W]):
         if self.stream.ack_due:
             # Before them: their own counts are old, and a server that is waiting for a newer one
             # may only take in so much.
-            self._output.append(frame(encode([ACK, self.stream.told()])))
+            self._output.append(frame(encode([ACK, self.stream.tell()])))
         while self._held and self._room():
             message = frame(self._held.popleft()[1])
             self.stream.send_late(message)
@@ -175,9 +249,10 @@ class ClientSession(Generic[W]):
 
     def data_to_send(self) -> list[bytes]:
         """Return what is to be written now, and forget it."""
-        self._send_notes()
-        if self.stream.ack_due:
-            self._output.append(frame(encode([ACK, self.stream.told()])))
+        if self._kept or self._taken or self._dropped:
+            self._send_notes()
+        if not self._output and self.stream.ack_due:
+            self._output.append(frame(encode([ACK, self.stream.tell()])))
         output, self._output = self._output, []
         return output
 
@@ -253,7 +328,7 @@ class ClientSession(Generic[W]):
     def detach(self) -> None:
         """Lose the connection."""
         self._output.clear()
-        self._frames = FrameBuffer(self._limits["frame"])
+        self._frames = FrameBuffer(self._largest)
         self._broken = None
         self.goaway = None
 

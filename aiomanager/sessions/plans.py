@@ -33,7 +33,18 @@ class Leaves(NamedTuple):
 class Plan:
     """How one operation travels, for one side."""
 
-    __slots__ = ("_decoders", "_encoders", "decode_result", "encode_result", "operation")
+    __slots__ = (
+        "body",
+        "decode_result",
+        "decoders",
+        "encode_result",
+        "encoders",
+        "operation",
+        "owned",
+        "quick",
+        "waits",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -44,8 +55,17 @@ class Plan:
         encode_result: Convert,
     ) -> None:
         self.operation = operation
-        self._decoders = decoders
-        self._encoders = encoders
+        # The operation's own, one step nearer.
+        self.body = None if operation is None else operation.body
+        self.owned = operation is not None and operation.owned
+        self.waits = operation is not None and operation.waits
+        self.writes = operation is not None and operation.writes
+        self.quick = operation is not None and not (operation.owned or operation.waits)
+        """Whether the operation answers at once and need not know its caller."""
+        self.decoders = decoders
+        """How the arguments are decoded, by their number."""
+        self.encoders = encoders
+        """How the arguments are encoded, by their number."""
         self.decode_result = decode_result
         self.encode_result = encode_result
 
@@ -55,7 +75,7 @@ class Plan:
         Raises:
             TypeError, ValueError: one of them cannot.
         """
-        return cast("list[Any]", self._encoders[len(arguments)](arguments))
+        return cast("list[Any]", self.encoders[len(arguments)](arguments))
 
     def decode(self, arguments: list[Any]) -> tuple[Any, ...]:
         """Return the arguments that came.
@@ -64,9 +84,9 @@ class Plan:
             BadParameters: their number or types are not those that were declared.
         """
         try:
-            decode = self._decoders[len(arguments)]
+            decode = self.decoders[len(arguments)]
         except KeyError:
-            low, high = min(self._decoders), max(self._decoders)
+            low, high = min(self.decoders), max(self.decoders)
             expected = str(low) if low == high else f"{low} to {high}"
             raise BadParameters(f"takes {expected} arguments, not {len(arguments)}") from None
         return cast("tuple[Any, ...]", decode(arguments))
@@ -77,13 +97,13 @@ class Plans:
 
     def __init__(self, leaves: Leaves) -> None:
         self._leaves = leaves
-        self._plans: dict[Operation[..., Any], Plan] = {}
+        self.made_already: dict[Operation[..., Any], Plan] = {}
 
     def of(self, operation: Operation[..., Any]) -> Plan:
         """Return the plan of an operation."""
-        plan = self._plans.get(operation)
+        plan = self.made_already.get(operation)
         if plan is None:
-            plan = self._plans[operation] = self.made(operation.signature, operation)
+            plan = self.made_already[operation] = self.made(operation.signature, operation)
         return plan
 
     def made(self, signature: Signature, operation: Operation[..., Any] | None = None) -> Plan:

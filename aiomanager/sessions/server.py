@@ -21,7 +21,8 @@ from aiomanager.errors import (
     UnknownOperation,
     code_of,
 )
-from aiomanager.protocol.frames import frame
+from aiomanager.protocol._msgpack import unpack_message
+from aiomanager.protocol.frames import FrameBuffer, frame
 from aiomanager.protocol.handshake import Hello
 from aiomanager.protocol.keys import wire_key
 from aiomanager.protocol.messages import (
@@ -54,6 +55,8 @@ DEFAULT_LIMITS: Final = {
     "window": 1 << 22,  # their bytes; one message may be larger
     "waits": 100_000,  # calls of one session that wait
 }
+_LONE: Final = 512
+"""The largest payload that the quick way takes."""
 OUTPUT: Final = 1 << 23
 """A session with so many bytes of unconfirmed answers executes nothing until some are confirmed."""
 MAX_ID: Final = 2**53 - 1
@@ -62,7 +65,7 @@ MESSAGE: Final = 4096
 LINGER: Final = 60.0
 """Seconds for which a client's references outlive its last session."""
 
-Write: TypeAlias = Callable[[list[bytes]], None]
+Write: TypeAlias = Callable[[bytes], None]
 Close: TypeAlias = Callable[[], None]
 
 
@@ -109,7 +112,9 @@ class ServerSession(Holder):
         "_close",
         "_core",
         "_dirty",
+        "_entries",
         "_expiry",
+        "_frames",
         "_inbox",
         "_inbox_bytes",
         "_output",
@@ -127,6 +132,8 @@ class ServerSession(Holder):
         super().__init__(client.description, core.store.fences, core.hands.now)
         self._core = core
         self._store = core.store
+        self._frames = FrameBuffer(core.limits["frame"])
+        self._entries = core.store.entries
         self.client = client
         self.session_id = session_id
         self.grace = grace
@@ -164,15 +171,16 @@ class ServerSession(Holder):
         frames = self.stream.resume(received)
         if self._write is not None and self._close is not None:
             message = "the session continues on another connection"
-            self._write([frame(encode([GOAWAY, self.stream.received, 109, message]))])
+            self._write(frame(encode([GOAWAY, self.stream.received, 109, message])))
             self._close()
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
         self._output.clear()
+        self._frames = FrameBuffer(self._core.limits["frame"])
         self._write, self._close = write, close
         if frames:
-            write(frames)
+            write(b"".join(frames))
         for call in list(self._calls.values()):
             call.waiter.resume()
         # The count may have made room for answers, and nothing else may come from the client.
@@ -201,7 +209,7 @@ class ServerSession(Holder):
         """Tell the client that this connection ends, close it, and detach."""
         if self._write is not None and self._close is not None:
             self._core.flush()
-            self._write([frame(encode([GOAWAY, self.stream.received, code, _sendable(message)]))])
+            self._write(frame(encode([GOAWAY, self.stream.received, code, _sendable(message)])))
             self._close()
             self.detach()
 
@@ -226,6 +234,75 @@ class ServerSession(Holder):
 
     # What comes in
 
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the connection that carries the session.
+
+        Raises:
+            ProtocolError: the connection must be closed; the session may be resumed.
+        """
+        # As a rule one call comes alone, and is answered at once. It takes the way below, which
+        # does the same as the general one in fewer steps.
+        size = len(data) - 4
+        if (
+            size <= _LONE
+            and int.from_bytes(data[:4], "big") == size
+            and not self._frames.rest
+            and not self._frames.missing
+            and not self._inbox
+        ):
+            try:
+                message = unpack_message(data[4:])
+                kind, ack, call_id, object_id, name, arguments, owner = message
+                entry = self._entries[object_id]
+                plan = entry.handlers[name]
+                quick = plan.quick and kind == CALL
+                values = plan.decoders[len(arguments)](arguments) if quick else ()
+            except Exception:
+                quick = False
+            stream = self.stream
+            if (
+                quick
+                and ack == stream.sent
+                and type(object_id) is type(call_id) is type(owner) is int
+                and type(arguments) is list
+                and 0 <= call_id <= MAX_ID
+                and call_id not in self._calls
+                and self._write is not None
+                and not self._output
+            ):
+                # As stream.receive(), without the call: everything sent is confirmed.
+                stream.acknowledged = ack
+                stream.kept.clear()
+                stream.kept_bytes = 0
+                stream.received += 1
+                stream.unsaid += size
+                try:
+                    result = plan.body(entry.object, *values)
+                    if plan.writes:
+                        entry.object.version += 1
+                    payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
+                except Exception as error:
+                    self._store.handed_out.clear()
+                    self._fail(call_id, error)
+                    self._core.flush()
+                    return
+                if len(payload) > _LONE or self._store.handed_out:
+                    self._finish_answer(payload)
+                else:
+                    message = len(payload).to_bytes(4, "big") + payload
+                    # As stream.send(), without the call.
+                    number = stream.sent + 1
+                    stream.kept.append((number, message))
+                    stream.sent = number
+                    stream.kept_bytes = len(message)
+                    stream.told = stream.received
+                    stream.unsaid = 0
+                    self._write(message)
+                if self._core.dirty:
+                    self._core.flush()
+                return
+        self.receive(self._frames.feed(data))
+
     def receive(self, payloads: list[bytes]) -> None:
         """Take whole payloads from the connection that carries the session.
 
@@ -236,6 +313,7 @@ class ServerSession(Holder):
             return
         stream = self.stream
         inbox = self._inbox
+        self._dirty = True  # its own output is written at the end here
         try:
             for payload in payloads:
                 message = decode(payload)
@@ -244,8 +322,14 @@ class ServerSession(Holder):
                     stream.acknowledge(message[1])
                     self._work_off()
                     continue
-                stream.receive(message[1], len(payload))
-                if inbox or stream.kept_bytes > OUTPUT:
+                # As stream.receive(), without the call.
+                if message[1] > stream.acknowledged:
+                    stream.acknowledge(message[1])
+                stream.received += 1
+                stream.unsaid += len(payload)
+                if kind == CALL and not inbox and stream.kept_bytes <= OUTPUT:
+                    self._call(message)
+                elif inbox or stream.kept_bytes > OUTPUT:
                     inbox.append(message)
                     self._inbox_bytes += len(payload)
                     self._work_off()
@@ -254,10 +338,12 @@ class ServerSession(Holder):
                     self._execute(message)
                 if self.ended:
                     return
-            if stream.ack_due:
-                self._put_out(frame(encode([ACK, stream.told()])))
+            if not self._output and stream.ack_due:
+                self._put_out(frame(encode([ACK, stream.tell()])))
         finally:
-            self._core.flush()
+            self.flush()
+            if self._core.dirty:
+                self._core.flush()
 
     def _work_off(self) -> None:
         while self._inbox and self.stream.kept_bytes <= OUTPUT and not self.ended:
@@ -303,10 +389,11 @@ class ServerSession(Holder):
             raise ProtocolError(f"a client sends no message of type {kind}")
 
     def _call(self, message: list[Any]) -> None:
-        try:
-            kind, _, call_id, object_id, name, arguments, owner = message[:7]
-        except ValueError:
-            raise BadEncoding(f"a call has 7 elements, not {len(message)}") from None
+        if len(message) != 7:
+            if len(message) < 7:
+                raise BadEncoding(f"a call has 7 elements, not {len(message)}")
+            message = message[:7]
+        kind, _, call_id, object_id, name, arguments, owner = message
         if (
             type(call_id) is not int
             or type(object_id) is not int
@@ -321,7 +408,7 @@ class ServerSession(Holder):
         if call_id in self._calls:
             raise ProtocolError(f"call {call_id} is under way already")
         try:
-            entry = self._store.entries.get(object_id)
+            entry = self._entries.get(object_id)
             if entry is None:
                 entry = self._store.entry(object_id)
             plan = entry.handlers.get(name)
@@ -329,17 +416,18 @@ class ServerSession(Holder):
                 raise UnknownOperation(
                     f"a {type(entry.object).type_name} has no operation {name!r}"
                 )
-            operation = cast("Any", plan.operation)
-            values = plan.decode(arguments)
+            body = cast("Any", plan.body)
+            decoder = plan.decoders.get(len(arguments))
+            values = plan.decode(arguments) if decoder is None else decoder(arguments)
             target = entry.object
-            if operation.owned:
+            if plan.owned:
                 caller = Caller(self, owner, self._core.hands.now())
-                result = operation.body(target, caller, *values)
+                result = body(target, caller, *values)
             else:
-                result = operation.body(target, *values)
-            if operation.writes:
+                result = body(target, *values)
+            if plan.writes:
                 target.version += 1
-                if type(result) is Waiter:
+                if plan.waits and type(result) is Waiter:
                     if kind != CALL:
                         result.cancel()
                         raise BadParameters(f"{name} may wait, and must be called, not posted")
@@ -419,6 +507,9 @@ class ServerSession(Holder):
         # What the body itself handed out is noted already.
         wire = plan.encode_result(result)
         payload = encode([RESULT, self.stream.received, call_id, wire])
+        self._finish_answer(payload)
+
+    def _finish_answer(self, payload: bytes) -> None:
         if len(payload) > self._core.limits["frame"]:
             raise TooLarge(
                 f"the answer is {len(payload)} bytes long and the limit is "
@@ -426,7 +517,12 @@ class ServerSession(Holder):
             )
         if self._store.handed_out:
             self._hold_handed_out()
-        self._send(payload)
+        message = len(payload).to_bytes(4, "big") + payload
+        self.stream.send(message)
+        if self._dirty:
+            self._output.append(message)
+        else:
+            self._put_out(message)
 
     def _hold_handed_out(self) -> None:
         """Count the references in an answer for the client that gets them."""
@@ -472,7 +568,7 @@ class ServerSession(Holder):
         self._dirty = False
         if self._output and self._write is not None:
             output, self._output = self._output, []
-            self._write(output)
+            self._write(output[0] if len(output) == 1 else b"".join(output))
 
     @property
     def waiting(self) -> int:
