@@ -24,15 +24,16 @@ ManagerError
       +-- ServerError              a fault in the server or in a user's shared type
 """
 
+import sys
 from collections.abc import Callable
 from queue import Empty, Full
 from typing import ClassVar
 
-try:
-    from queue import ShutDown  # type: ignore[attr-defined,unused-ignore]  # pyright: ignore
-except ImportError:  # before Python 3.13
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
 
-    class ShutDown(Exception):  # type: ignore[no-redef]
+    class ShutDown(Exception):
         """Raised by put and get of a queue that was shut down."""
 
 

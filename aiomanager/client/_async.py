@@ -1,12 +1,13 @@
 """What both async shells share: calls and how they end, and a session that outlives connections.
 
-A shell adds one library's connections, tasks and way to wait. Nothing here is of one library,
-except that anyio's sleep and shield work under each of them.
+A shell adds one library's connections, tasks and way to wait. Nothing here is of one library:
+anyio's sleep and shield work under each of them.
 """
 
 from collections.abc import Callable, Generator
+from functools import partial
 from time import monotonic
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -16,12 +17,12 @@ from aiomanager.client._channel import (
     Endpoint,
     remember_channel,
     remembered_channel,
-    running_loop,
 )
 from aiomanager.client._process import owners
 from aiomanager.errors import (
     AuthenticationFailed,
     ConnectionLost,
+    ManagerError,
     NeedsNeutralValue,
     ProtocolError,
     SessionLost,
@@ -35,18 +36,18 @@ from aiomanager.sessions.plans import Plan
 from aiomanager.sessions.store import Manager
 from aiomanager.stored import ABSENT
 
-__all__ = ("CLOSE_SECONDS", "CONNECT_SECONDS", "Answer", "AsyncChannel", "AsyncConnection")
+__all__ = ("CLOSE_SECONDS", "CONNECT_SECONDS", "Answer", "AsyncChannel", "Carrier")
 
 CONNECT_SECONDS: Final = 10.0
-"""How long a server may take to accept a connection and finish the handshake."""
+"""How long a server may take to accept a connection and to finish the handshake."""
 CLOSE_SECONDS: Final = 1.0
-"""How long a server may take to see that a session ends in good order."""
+"""How long a server may take to see that a session ended in good order."""
 
 _DETACHED: Final[list[Any]] = []
 """Answers a cancelled call whose connection is lost: it is taken back when the session resumes,
 or the session ends and everything with it."""
 _MAKERS: Final = (Manager.create, Manager.named)
-"""Their result is the id of an object that the server has counted for this client."""
+"""Their result is the id of an object, which the server has counted for this client."""
 
 
 class Answer(Protocol):
@@ -74,7 +75,7 @@ class _Discarded:
         self._discard(result)
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """Nothing was handed out."""
+        """The session ended, and with it whatever the call was handed."""
 
     def exception(self) -> BaseException | None:
         return None
@@ -83,11 +84,11 @@ class _Discarded:
         raise NotImplementedError
 
 
-class AsyncConnection(Protocol):
-    """One connection as the channel sees it."""
+class Carrier(Protocol):
+    """One connection, as the channel sees it."""
 
     handshake: ClientHandshake | None
-    """Until the connection carries a session."""
+    """None once the connection carries a session."""
     lost: bool
 
     def abort(self) -> None:
@@ -100,9 +101,8 @@ class AsyncChannel(ChannelBase):
 
     proxies_are = AsyncProxy
 
-    _here: ClassVar[Callable[[], object]] = staticmethod(running_loop)
+    _here: Callable[[], object]
     """Returns the running loop, or what stands for it."""
-    _cancelled: ClassVar[type[BaseException]] = BaseException
     _new_answer: Callable[[], Answer]
     _schedule: Callable[[Callable[[], None]], object]
     """Has a function called when the tasks of this tick have run."""
@@ -113,7 +113,7 @@ class AsyncChannel(ChannelBase):
         self._session: ClientSession[Answer] | None = None
         self._connection: Any = None
         self._flush_scheduled = False
-        self._owners: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._owners: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._grace = 0.0
 
     # What a shell adds
@@ -122,26 +122,33 @@ class AsyncChannel(ChannelBase):
         """Return the running task, if one is."""
         raise NotImplementedError
 
-    def _bind(self, loop: Any) -> None:
-        """Belong to a loop, which is the running one."""
-        self.loop = loop
-        self._flush_scheduled = False
-        self._owners.clear()
-
-    async def _connected(self) -> None:
-        """Wait until a session is open; open it unless somebody does."""
+    def _in_use(self) -> bool:
+        """Tell whether the loop to which this channel belongs still needs it."""
         raise NotImplementedError
 
-    async def _connect(self, resume: Resume | None) -> AsyncConnection:
+    async def _opened(self) -> None:
+        """Wait until a session is open; open one unless that is under way."""
+        raise NotImplementedError
+
+    async def _connect(self, resume: Resume | None) -> Carrier:
         """Return a connection whose handshake is done.
 
         Raises:
-            ConnectionLost, AuthenticationFailed, SessionLost, ProtocolError: there is none.
+            ConnectionLost: there is no server, or it is not ready.
+            SessionLost, AuthenticationFailed, ProtocolError: it is of no use to ask again.
         """
         raise NotImplementedError
 
     async def _settled(self, outcome: Answer) -> BaseException | None:
-        """Wait for an answer, whatever happens; return a cancellation that came meanwhile."""
+        """Wait for an answer whatever happens; return a cancellation that came meanwhile."""
+        raise NotImplementedError
+
+    def _message(self, answer: Answer) -> list[Any] | None:
+        """Return what an answer holds, None if there is nothing or an error in it."""
+        raise NotImplementedError
+
+    def _connection_lost(self, session: ClientSession[Answer]) -> None:
+        """Have a session resumed, whose connection is lost."""
         raise NotImplementedError
 
     def _flush(self) -> None:
@@ -200,9 +207,271 @@ class AsyncChannel(ChannelBase):
                 steps = operation.client_side(proxy, *arguments)
                 return await drive(steps, next(steps))
             raise error
-        if operation.waits:
-            return await self._keep(session, call_id, plan, message)
-        result = plan.decode_result(message[3])
-        if result is ABSENT:
-            return arguments[cast("int", operation.default_index)]
+        if not plan.waits:
+            result = plan.decode_result(message[3])
+            if result is ABSENT:
+                return arguments[cast("int", operation.default_index)]
+            return result
+        # What was granted is the caller's from here on, or goes back.
+        if session is not self._session:
+            raise SessionLost(
+                "the session was lost before it could confirm what it was granted, which the "
+                "server has taken back"
+            )
+        try:
+            result = plan.decode_result(message[3])
+        except BaseException:
+            await self._cancel(session, call_id, answer, plan)
+            raise
+        session.keep(call_id)
+        self._flush_soon()
         return result
+
+    async def _cancel(
+        self, session: ClientSession[Answer], call_id: int, answer: Answer, plan: Plan
+    ) -> BaseException | None:
+        """Take a call back and wait until the server has said how that went."""
+        outcome = self._take_back(session, call_id, answer, plan)
+        if outcome is None:
+            return None
+        # The caller is being cancelled already; what it was granted must be known first.
+        with anyio.CancelScope(shield=True):
+            return await self._settled(outcome)
+
+    def _take_back(
+        self, session: ClientSession[Answer], call_id: int, answer: Answer, plan: Plan
+    ) -> Answer | None:
+        """Take a call back; return what tells how that went, if there is anything to tell."""
+        if session is not self._session:
+            return None  # it ended, and everything with it
+        message = self._message(answer)
+        if message is not None:
+            self._discard(plan, message)
+            if not plan.waits or message[0] == ERROR:
+                return None
+        outcome = self._new_answer()
+        if not session.cancel(call_id, outcome):
+            return None
+        if message is None:
+            session.calls[call_id] = _Discarded(partial(self._discard, plan))
+        self._flush_soon()
+        return outcome if self._connection is not None else None
+
+    def _discard(self, plan: Plan, message: list[Any]) -> None:
+        """Let go of the objects in an answer that nobody gets: the server has counted them."""
+        if message[0] == ERROR:
+            return
+        try:
+            result = plan.decode_result(message[3])
+            if plan.operation in _MAKERS:
+                self.counted(result)
+        except Exception:
+            pass  # it cannot be opened here
+
+    def post(
+        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
+        owner: int = 0,
+    ) -> None:  # fmt: skip
+        """Send an operation without waiting for its answer."""
+        session = self._session
+        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
+        if session is None or self._here() is not self.loop:
+            raise SessionLost(
+                "the session was lost while it held the lock; the server has given it to others"
+            )
+        loss = session.losses.pop(reference.object_id, None) if session.losses else None
+        if loss is not None:
+            raise loss
+        wire = self._plans.of(operation).encode(arguments)
+        session.post(reference.object_id, operation.name, wire, owner)
+        self._flush_soon()
+
+    def count(self, reference: Reference) -> None:
+        """Have the server count a reference before it sees the next call."""
+        if self._session is not None:
+            reference.epoch = self.book.epoch
+            self._session.hold([reference.object_id])
+
+    def _flush_soon(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._schedule(self._flush)
+
+    def _to_write(self, session: ClientSession[Answer]) -> bytes:
+        """Return what is to be written now."""
+        if self.book.dropped:
+            session.release(self.book.take_dropped())
+        frames = session.data_to_send()
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    # Sessions
+
+    async def open(self) -> None:
+        """Connect, unless that is done.
+
+        Raises:
+            ConnectionLost: nobody answers at the address.
+            AuthenticationFailed: the server refuses the key, or does not know it.
+        """
+        await self._open()
+
+    async def _open(self) -> ClientSession[Answer]:
+        if self.closed:
+            raise ConnectionLost("the manager was closed; connect again")
+        loop = self._here()
+        if loop is None:
+            raise RuntimeError(
+                "this proxy was made where no loop ran, and uses asyncio, which does not run here; "
+                "make it under 'async with aiomanager.connect(url)', or use 'proxy.sync'"
+            )
+        if self.loop is not loop:
+            if self._in_use():
+                raise RuntimeError(
+                    "this proxy's connection belongs to another event loop; connect in this "
+                    "loop with 'async with aiomanager.connect(url)'"
+                )
+            self._bind(loop)
+        if self._session is None:
+            await self._opened()
+        session = self._session
+        if session is None:
+            raise ConnectionLost("the connection was lost as soon as it was open")
+        return session
+
+    def _bind(self, loop: Any) -> None:
+        """Belong to the running loop."""
+        self._forget()
+        self.loop = loop
+        self.place = id(loop)
+        if remembered_channel(AsyncProxy, self.endpoint, self.place) is None:
+            remember_channel(self)
+
+    def _forget(self) -> None:
+        """Be as new: the loop, or the process, is another one."""
+        if self._session is not None:
+            self._session = None
+            self.book.leave()
+        self._connection = None
+        self._flush_scheduled = False
+        self._owners.clear()
+
+    def fits(self, loop: object | None) -> bool:
+        """Tell whether proxies that are made where `loop` runs may use this channel."""
+        return not self.closed and (self.loop is None or self.loop is loop)
+
+    async def _begin(self) -> None:
+        """Open a session over a new connection."""
+        connection = await self._connect(None)
+        welcome = cast("ClientHandshake", connection.handshake).welcome
+        assert welcome is not None
+        self._grace = welcome.grace
+        self._session = ClientSession(welcome.session, welcome.limits)
+        self.book.join(welcome.server)
+        self._carry(connection, self._session)
+
+    def _carry(self, connection: Carrier, session: ClientSession[Answer]) -> None:
+        """Have a connection carry the session."""
+        self._connection = connection
+        handshake, connection.handshake = connection.handshake, None
+        if handshake is not None and handshake.trailing:
+            self.data_received(connection, handshake.trailing)
+        if connection.lost:
+            self.connection_lost(connection)  # before it was of any use
+        elif session.has_output or self.book.dropped:
+            self._flush_soon()
+
+    def data_received(self, connection: Carrier, data: bytes) -> None:
+        """Take bytes from the connection that carries the session."""
+        session = self._session
+        if connection is not self._connection or session is None:
+            return  # of an older connection: they are sent again
+        try:
+            answered = session.receive_data(data)
+        except ManagerError as error:
+            self._lose(SessionLost(f"the server broke the protocol: {error}"))
+            return
+        for answer, message in answered:
+            if not answer.done():
+                answer.set_result(message)
+        if session.has_output:
+            self._flush_soon()
+
+    def connection_lost(self, connection: Carrier) -> None:
+        """Have the session resumed on a new connection, unless this one was given up."""
+        session = self._session
+        if connection is not self._connection or session is None:
+            return
+        self._connection = None
+        moved = session.goaway
+        session.detach()
+        for answer in session.cancelling.values():
+            if not answer.done():
+                answer.set_result(_DETACHED)
+        session.cancelling.clear()
+        if isinstance(moved, SessionLost):
+            self._lose(moved)
+        else:
+            self._connection_lost(session)
+
+    async def _resume(self, session: ClientSession[Answer]) -> None:
+        """Go on over a new connection, or give the session up."""
+        deadline = monotonic() + max(self._grace, 1.0)
+        pause = 0.005
+        while session is self._session:
+            try:
+                connection = await self._connect(session.resumption())
+            except (SessionLost, AuthenticationFailed, ProtocolError) as error:
+                self._lose(error)
+                return
+            except ConnectionLost as error:
+                gone = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
+                if monotonic() + pause > deadline or (
+                    gone and self.endpoint.address.scheme == "unix"
+                ):
+                    self._lose(error)
+                    return
+            except Exception as error:
+                self._lose(error)
+                raise
+            else:
+                self._resumed(connection, session)
+                return
+            await anyio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+    def _resumed(self, connection: Carrier, session: ClientSession[Answer]) -> None:
+        welcome = cast("ClientHandshake", connection.handshake).welcome
+        if session is not self._session or welcome is None:
+            connection.abort()
+            return
+        try:
+            session.attach(welcome.received)
+        except ManagerError as error:
+            connection.abort()
+            self._lose(error)
+            return
+        self._carry(connection, session)
+
+    def _lose(self, error: Exception) -> None:
+        """Give the session up: the server knows it no more, or cannot be reached."""
+        connection = self._end(
+            SessionLost(
+                "the session was lost during the call, which may or may not have been executed; "
+                f"locks that it held are released. {error}"
+            )
+        )
+        if connection is not None:
+            connection.abort()
+
+    def _end(self, error: Exception) -> Any:
+        """Forget the session, tell all who wait for its answers, and return its connection."""
+        session, self._session = self._session, None
+        connection, self._connection = self._connection, None
+        if session is None:
+            return None
+        self.book.leave()
+        for answer in session.end():
+            if not answer.done():
+                answer.set_exception(type(error)(*error.args))
+                answer.exception()  # its task may be on its way out already
+        return connection

@@ -9,7 +9,7 @@ import struct
 import sys
 import time
 from collections import deque
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from aiomanager.client._process import AGENT, Forkable, client_id, epochs, host, watch_fork
@@ -23,6 +23,9 @@ from aiomanager.protocol.values import ValueCodec
 from aiomanager.proxy import AsyncProxy, Proxy, Reference, SyncProxy, async_face, sync_face
 from aiomanager.sessions.plans import Leaves, Plan, Plans
 
+if TYPE_CHECKING:
+    from aiomanager.client._async import AsyncChannel
+
 __all__ = (
     "LENT",
     "Book",
@@ -32,10 +35,12 @@ __all__ = (
     "blocking_channel",
     "endpoint_of",
     "handshake_for",
+    "new_async_channel",
     "refused",
     "remember_channel",
     "remembered_channel",
     "remembered_key",
+    "running_loop",
 )
 
 LENT: Final = 300.0
@@ -180,6 +185,8 @@ class Book(Forkable):
     def __init__(self) -> None:
         self.epoch = next(epochs)
         self.dropped: deque[int] = deque()
+        self._server = b""
+        self._sessions = 0
         self._lent: deque[tuple[float, Reference]] = deque()
         watch_fork(self)
 
@@ -187,6 +194,21 @@ class Book(Forkable):
         """Begin anew: the server counts nothing for the child yet."""
         self.renew()
         self._lent.clear()
+        self._sessions = 0
+
+    def join(self, server: bytes) -> None:
+        """Know of a new session with the server of this id."""
+        if server != self._server:
+            self._server = server
+            self.renew()
+        self._sessions += 1
+
+    def leave(self) -> None:
+        """Know that a session has ended: with the last one, the server may forget this process."""
+        self._sessions -= 1
+        if self._sessions <= 0:
+            self._sessions = 0
+            self.renew()
 
     def renew(self) -> None:
         """Know that the server counts none of the references so far."""
@@ -221,6 +243,10 @@ class ChannelBase(Forkable):
     """The kind of proxy that this channel's values turn into."""
     pickled_keys: ClassVar[bool] = False
     """Whether a key may be any hashable object, known by its pickle."""
+    place: int = 0
+    """Names the loop to which the channel belongs, if it does to one."""
+    closed: bool = False
+    """Whether it was closed on purpose, for good."""
     server: object = None
     """A private server, which lives as long as a proxy can reach it."""
 
@@ -332,14 +358,17 @@ _books: dict[Address, Book] = {}
 
 def remember_channel(channel: ChannelBase) -> None:
     """Have proxies of the same server and kind use this channel."""
-    _channels[channel.proxies_are, channel.endpoint.name()] = channel
+    _channels[channel.proxies_are, channel.endpoint.name(), channel.place] = channel
     if channel.endpoint.key is not None:
         _keys[channel.endpoint.address.url] = channel.endpoint.key
 
 
-def remembered_channel(proxies_are: type[Proxy], endpoint: Endpoint) -> ChannelBase | None:
+def remembered_channel(
+    proxies_are: type[Proxy], endpoint: Endpoint, place: int = 0
+) -> ChannelBase | None:
     """Return this process's channel to a server for proxies of a kind, if it has one."""
-    return _channels.get((proxies_are, endpoint.name()))
+    channel = _channels.get((proxies_are, endpoint.name(), place))
+    return None if channel is None or channel.closed else channel
 
 
 def remembered_key(url: str, travelled: bytes | None) -> bytes | None:
@@ -361,13 +390,35 @@ def blocking_channel(endpoint: Endpoint) -> ChannelBase:
     return channel
 
 
-def async_channel(endpoint: Endpoint) -> ChannelBase:
-    """Return this process's async channel to a server: an open manager's, else asyncio's."""
-    channel = remembered_channel(AsyncProxy, endpoint)
-    if channel is None:
-        from aiomanager.client._asyncio import AsyncioChannel
+def running_loop() -> object | None:
+    """Return the asyncio loop that runs in this thread, or what stands for trio's; else None."""
+    # What was never imported does not run.
+    trio, asyncio = sys.modules.get("trio"), sys.modules.get("asyncio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return cast("object", trio.lowlevel.current_trio_token())
+    return None if asyncio is None else cast("object", asyncio._get_running_loop())
 
-        channel = AsyncioChannel(endpoint)
+
+def new_async_channel(endpoint: Endpoint) -> "AsyncChannel":
+    """Return a new channel for the async library that runs here, for asyncio if none does."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        from aiomanager.client._anyio import AnyioChannel
+
+        return AnyioChannel(endpoint)
+    from aiomanager.client._asyncio import AsyncioChannel
+
+    return AsyncioChannel(endpoint)
+
+
+def async_channel(endpoint: Endpoint) -> ChannelBase:
+    """Return an async channel to a server: an open manager's of the running loop, or a new one."""
+    loop = running_loop()
+    place = 0 if loop is None else id(loop)
+    channel = remembered_channel(AsyncProxy, endpoint, place)
+    if channel is None or not cast("AsyncChannel", channel).fits(loop):
+        channel = new_async_channel(endpoint)
+        channel.place = place
         remember_channel(channel)
     return channel
 

@@ -108,7 +108,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
         return dict(self._items)
 
     @writes
-    def pop(self, key: K, default: N = MISSING) -> V | N:  # type: ignore[assignment]  # pyright: ignore
+    def pop(self, key: K, default: N = MISSING) -> V | N:  # type: ignore[assignment]
         """Remove `key` and return its value, or `default` if it is given and `key` not there.
 
         Raises:

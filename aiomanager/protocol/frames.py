@@ -29,7 +29,7 @@ class FrameBuffer:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.rest = b""
+        self.rest: bytes = b""
         """The beginning of a small frame, or of a length."""
         self._pieces = bytearray()
         """The beginning of a large frame's payload."""

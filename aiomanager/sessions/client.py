@@ -137,6 +137,7 @@ class ClientSession(Generic[W]):
             or int.from_bytes(data[:4], "big") != size
             or self._frames.rest
             or self._frames.missing
+            or self._broken is not None
         ):
             return None
         try:
@@ -251,7 +252,8 @@ class ClientSession(Generic[W]):
         """Return what is to be written now, and forget it."""
         if self._kept or self._taken or self._dropped:
             self._send_notes()
-        if not self._output and self.stream.ack_due:
+        # Also behind other output: that may have been made before the bytes came that are now due.
+        if self.stream.ack_due:
             self._output.append(frame(encode([ACK, self.stream.tell()])))
         output, self._output = self._output, []
         return output

@@ -245,7 +245,7 @@ def _decode_tuple(decoders: list[Convert]) -> Convert:
 
 def _encode_pairs(key: Convert, value: Convert) -> Convert:
     def run(items: Any) -> list[list[Any]]:
-        pairs = items.items() if isinstance(items, Mapping) else _pairs_of(items)
+        pairs: Any = items.items() if isinstance(items, Mapping) else _pairs_of(items)  # pyright: ignore
         return [[key(k), value(v)] for k, v in pairs]
 
     return run

@@ -238,7 +238,7 @@ class ServerSession(Holder):
         """Take bytes from the connection that carries the session.
 
         Raises:
-            ProtocolError: the connection must be closed; the session may be resumed.
+            ProtocolError: close the connection, and end the session: its client is out of order.
         """
         # As a rule one call comes alone, and is answered at once. It takes the way below, which
         # does the same as the general one in fewer steps.
@@ -249,6 +249,7 @@ class ServerSession(Holder):
             and not self._frames.rest
             and not self._frames.missing
             and not self._inbox
+            and not self.ended
         ):
             try:
                 message = unpack_message(data[4:])
@@ -263,12 +264,15 @@ class ServerSession(Holder):
             if (
                 quick
                 and ack == stream.sent
-                and type(object_id) is type(call_id) is type(owner) is int
+                and type(kind) is type(ack) is type(call_id) is type(object_id) is int
+                and type(owner) is int
+                and 0 <= owner <= MAX_ID
                 and type(arguments) is list
                 and 0 <= call_id <= MAX_ID
                 and call_id not in self._calls
                 and self._write is not None
                 and not self._output
+                and not self.ended
             ):
                 # As stream.receive(), without the call: everything sent is confirmed.
                 stream.acknowledged = ack
@@ -281,14 +285,16 @@ class ServerSession(Holder):
                     if plan.writes:
                         entry.object.version += 1
                     payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
+                    # What the body has caused for other calls of this session goes out first.
+                    general = len(payload) > _LONE or self._store.handed_out or self._output
+                    if general:
+                        self._finish_answer(payload)
                 except Exception as error:
                     self._store.handed_out.clear()
                     self._fail(call_id, error)
                     self._core.flush()
                     return
-                if len(payload) > _LONE or self._store.handed_out:
-                    self._finish_answer(payload)
-                else:
+                if not general:
                     message = len(payload).to_bytes(4, "big") + payload
                     # As stream.send(), without the call.
                     number = stream.sent + 1
@@ -301,14 +307,9 @@ class ServerSession(Holder):
                 if self._core.dirty:
                     self._core.flush()
                 return
-        self.receive(self._frames.feed(data))
+        self._receive(self._frames.feed(data))
 
-    def receive(self, payloads: list[bytes]) -> None:
-        """Take whole payloads from the connection that carries the session.
-
-        Raises:
-            ProtocolError: close the connection, and end the session: its client is out of order.
-        """
+    def _receive(self, payloads: list[bytes]) -> None:
         if self.ended:
             return
         stream = self.stream
@@ -338,7 +339,8 @@ class ServerSession(Holder):
                     self._execute(message)
                 if self.ended:
                     return
-            if not self._output and stream.ack_due:
+            # Also behind answers: those may have been made before the last of this came.
+            if stream.ack_due:
                 self._put_out(frame(encode([ACK, stream.tell()])))
         finally:
             self.flush()

@@ -28,7 +28,6 @@ from aiomanager.objects.lock import Lock
 from aiomanager.objects.queue import Queue
 from aiomanager.operation import Operation
 from aiomanager.protocol import stream
-from aiomanager.protocol.frames import FrameBuffer
 from aiomanager.protocol.handshake import Hello
 from aiomanager.protocol.keys import KeyCodec
 from aiomanager.protocol.messages import CANCELLED, ERROR
@@ -219,7 +218,6 @@ class Link:
         self.world = world
         self.app = app
         self.session: ServerSession | None = None
-        self.frames = FrameBuffer(world.core.limits["frame"])
         self.up = Pipe(world, self._server_receives, self._server_notices, world.late_notice)
         self.down = Pipe(
             world, partial(app.receives, self), partial(app.notices, self), world.notice
@@ -230,7 +228,7 @@ class Link:
         if isinstance(data, Hello):
             self._welcome(data)
         elif self.session is not None:
-            self.session.receive(self.frames.feed(data))
+            self.session.receive_data(data)
             if self.session is not None and self.session.ended:
                 self.session = None
                 self.down.close()
@@ -253,8 +251,8 @@ class Link:
         self.session = session
         session.attach(self._write, self._close, received)
 
-    def _write(self, frames: list[bytes]) -> None:
-        self.down.write(b"".join(frames))
+    def _write(self, data: bytes) -> None:
+        self.down.write(data)
 
     def _close(self) -> None:
         self.session = None
