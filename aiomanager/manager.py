@@ -1,16 +1,16 @@
 """The async manager: it starts or joins a server, and makes shared objects."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import anyio
 
+from aiomanager.client._async import AsyncChannel
 from aiomanager.client._channel import (
-    ChannelBase,
     Endpoint,
     endpoint_of,
+    new_async_channel,
     remember_channel,
 )
 from aiomanager.objects import Factories, NamedFactories
@@ -68,7 +68,7 @@ class Manager(Factories):
         self._allow_plaintext = allow_plaintext
         self._private = True
         self._server: Any = None
-        self._channel: ChannelBase | None = None
+        self._channel: AsyncChannel | None = None
         self._root: ManagerProxy | None = None
         self.named = Named(self)
 
@@ -81,7 +81,7 @@ class Manager(Factories):
         """The server's URL, for `connect()` in other processes; it holds no secret."""
         return self._open_channel().endpoint.address.url
 
-    def _open_channel(self) -> ChannelBase:
+    def _open_channel(self) -> AsyncChannel:
         if self._channel is None:
             raise RuntimeError(
                 "the manager is not started: use 'async with aiomanager.Manager() as manager' "
@@ -105,12 +105,13 @@ class Manager(Factories):
             endpoint = endpoint_of(
                 self._address, authkey=self._authkey, allow_pickle=self._allow_pickle
             )
-        channel = self._new_channel(endpoint)
+        channel = new_async_channel(endpoint)
         for kind in self._types:
             channel.types[kind.type_name] = kind
         try:
-            await cast("Any", channel).open()
+            await channel.open()
         except BaseException:
+            await channel.aclose()
             await self._stop_server()
             raise
         self._channel = channel
@@ -118,15 +119,6 @@ class Manager(Factories):
         self._root._reference.epoch = channel.book.epoch  # pyright: ignore[reportPrivateUsage]
         remember_channel(channel)
         return self
-
-    def _new_channel(self, endpoint: Endpoint) -> ChannelBase:
-        if "trio" in sys.modules and _on_trio():
-            from aiomanager.client._anyio import AnyioChannel
-
-            return AnyioChannel(endpoint)
-        from aiomanager.client._asyncio import AsyncioChannel
-
-        return AsyncioChannel(endpoint)
 
     def _start_server(self) -> Endpoint:
         from aiomanager.server.start import start_server
@@ -152,7 +144,7 @@ class Manager(Factories):
         self._root = None
         try:
             if channel is not None:
-                await cast("Any", channel).aclose()
+                await channel.aclose()
         finally:
             await self._stop_server()
 
@@ -214,13 +206,3 @@ def connect(
     manager = Manager(url, authkey=authkey, types=tuple(types), allow_pickle=allow_pickle)
     manager._private = False  # pyright: ignore[reportPrivateUsage]
     return manager
-
-
-def _on_trio() -> bool:
-    import trio
-
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return False
-    return True

@@ -4,6 +4,9 @@ A proxy class names its shared class as a base; its methods are made from the de
 when the class is made. A proxy only hands calls to its channel: it never sends or waits itself.
 """
 
+# The methods of proxies are made by functions outside of their classes.
+# pyright: reportPrivateUsage=false
+
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, NoReturn, Protocol, cast
 
@@ -98,7 +101,6 @@ class Reference:
 
 def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
     """Return the proxy method of `operation`: a plain closure for its number of parameters."""
-    # pyright: reportPrivateUsage=false
     name, signature = operation.name, operation.signature
 
     def complete(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -232,7 +234,7 @@ def _unawaitable(said: str, fix: str, operation: str) -> Callable[..., NoReturn]
 class AsyncProxy(Proxy):
     """The base of async proxies: every operation is a coroutine."""
 
-    _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = Composite.asynchronous
+    _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).asynchronous
 
     @property
     def sync(self) -> Any:
@@ -259,7 +261,7 @@ class AsyncProxy(Proxy):
 class SyncProxy(Proxy):
     """The base of blocking proxies: every operation returns its result."""
 
-    _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = Composite.blocking
+    _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).blocking
 
     @property
     def sync(self) -> Any:

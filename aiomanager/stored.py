@@ -4,7 +4,6 @@ Nothing here encodes or decodes: the codec is handed in by the floor that owns i
 shared objects also run on plain Python values, so `opened` and `equal` take both.
 """
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast, final
 
 from aiomanager.errors import NeedsNeutralValue
@@ -113,13 +112,13 @@ class Stored:
     __slots__ = ("_data", "_references", "_tree")
 
     codec: ClassVar[Codec]
-    refer: ClassVar[Callable[[list[int]], References]] = References
+    refer: ClassVar[type[References]] = References
     """Makes the references of a value count; a store has its own."""
 
     def __init__(self, data: bytes, references: References | None = None) -> None:
         self._data: bytes | None = data
         self._tree: Any = None
-        self._references = references
+        self._references: References | None = references
 
     @classmethod
     def of(cls, value: Any) -> "Stored":
@@ -170,7 +169,7 @@ class Stored:
         right = other.packed() if isinstance(other, Stored) else self.codec.pack(other, None)
         return self.codec.equal(self.packed(), right)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
 def comparable(value: Any) -> Any:

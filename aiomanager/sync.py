@@ -45,6 +45,9 @@ class Manager(SyncFactories):
     Options: as `aiomanager.Manager`. Use it as a context manager.
     """
 
+    _server: Any
+    """The private server's process, if there is one."""
+
     def __init__(
         self,
         address: Any = None,

@@ -4,8 +4,8 @@ A waiter is the one way in which a shared object makes somebody wait, and the on
 hands out what can be taken back: a queue item, a lock. There is no task, thread, loop or clock
 here; the session that carries the call arms the deadline and says when a result was kept.
 
-    parked ----> granted ----> kept          the receiver has it for good
-       |            +--------> undone        cancelled, or its session ended, before that
+    parked ----> granted ----> kept          it outlives the receiver's session
+       |            +--------> undone        cancelled, or its session ended before that
        +-------> ended                       a timeout's answer or an error: nothing to undo
        +-------> withdrawn                   cancelled, or its session ended, while waiting
 """
@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 __all__ = ("ANYBODY", "Caller", "Holder", "WaitQueue", "Waiter")
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 PARKED: Final = "parked"
 GRANTED: Final = "granted"
@@ -61,10 +62,10 @@ class Waiter(Generic[R]):
         self._undo: Callable[[], None] | None = None
         self._on_timeout: Callable[[], R] | None = None
 
-    @classmethod
-    def granted(cls, value: R, undo: Callable[[], None]) -> "Waiter[R]":
+    @staticmethod
+    def granted(value: T, undo: Callable[[], None]) -> "Waiter[T]":
         """Return a result that is there at once, and that `undo` takes back until it is kept."""
-        waiter = cls()
+        waiter: Waiter[T] = Waiter()
         waiter.value = value
         waiter._undo = undo
         waiter.state = GRANTED
@@ -101,10 +102,12 @@ class Waiter(Generic[R]):
         self._settle(ENDED)
 
     def keep(self) -> None:
-        """Make the result final: its receiver has it."""
+        """Take note that the receiver has the result: the end of its session leaves it there.
+
+        It can still be cancelled: by a receiver that was interrupted while it said so.
+        """
         if self.state is GRANTED:
             self.state = KEPT
-            self._undo = None
 
     def cancel(self) -> bool:
         """Take the call back; return whether it now counts as never made."""
@@ -112,7 +115,7 @@ class Waiter(Generic[R]):
             self.state = WITHDRAWN
             self._leave()
             return True
-        if self.state is GRANTED and self._undo is not None:
+        if (self.state is GRANTED or self.state is KEPT) and self._undo is not None:
             self.state = UNDONE
             undo, self._undo = self._undo, None
             undo()

@@ -40,7 +40,8 @@ def table(types: Iterable[type[SharedObject]] = ()) -> str:
 
     A parameter without `default` and not `required` has one that means "not given".
     """
-    kinds = [_type(kind) for kind in (Manager, *TYPES, *types)]
+    every: list[type[SharedObject]] = [Manager, *TYPES, *types]
+    kinds = [_type(kind) for kind in every]
     return json.dumps({"types": kinds}, indent=2, ensure_ascii=False)
 
 

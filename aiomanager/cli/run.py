@@ -74,8 +74,6 @@ def execute(options: argparse.Namespace) -> int:
     types_of(options)  # its errors are told better here
     from aiomanager.server.process import PrivateServer
 
-    # Blocked from before the server starts: none is lost, and none ends us without it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _watched())
     try:
         server = PrivateServer(
             address,
@@ -88,11 +86,15 @@ def execute(options: argparse.Namespace) -> int:
         raise UserError(str(error), 2) from error
     except RuntimeError as error:
         raise UserError(str(error)) from error
+    # From here on signals are the command's. One that came before ended us, and the server with us.
+    watched = _watched()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     try:
         environment = {**os.environ, "AIOMANAGER_URL": server.address.url}
         if explicit and key is not None:
             environment["AIOMANAGER_AUTHKEY"] = os.fsdecode(key)
-        return _supervise(_start(command, environment, mask), server)
+        child = _start(command, environment, mask)
+        return _supervise(child, server, watched)
     finally:
         server.stop()
 
@@ -136,9 +138,8 @@ def _start(command: list[str], environment: dict[str, str], mask: set[Any]) -> i
         ) from error
 
 
-def _supervise(child: int, server: Any) -> int:
+def _supervise(child: int, server: Any, watched: set[signal.Signals]) -> int:
     """Pass signals on until the command has ended; return its exit code."""
-    watched = _watched()
     while True:
         received: Any = signal.sigwaitinfo(watched)
         number = signal.Signals(received.si_signo)

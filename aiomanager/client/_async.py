@@ -235,8 +235,10 @@ class AsyncChannel(ChannelBase):
         if outcome is None:
             return None
         # The caller is being cancelled already; what it was granted must be known first.
+        later: BaseException | None = None
         with anyio.CancelScope(shield=True):
-            return await self._settled(outcome)
+            later = await self._settled(outcome)
+        return later
 
     def _take_back(
         self, session: ClientSession[Answer], call_id: int, answer: Answer, plan: Plan
@@ -314,6 +316,10 @@ class AsyncChannel(ChannelBase):
             AuthenticationFailed: the server refuses the key, or does not know it.
         """
         await self._open()
+
+    async def aclose(self) -> None:
+        """End the session in good order and close the connection, for good."""
+        raise NotImplementedError
 
     async def _open(self) -> ClientSession[Answer]:
         if self.closed:
@@ -462,6 +468,16 @@ class AsyncChannel(ChannelBase):
         )
         if connection is not None:
             connection.abort()
+
+    def _last_words(self, error: Exception) -> bytes:
+        """Forget the session as `_end`; return what ends it in good order on the server."""
+        session = self._session
+        if session is None:
+            return b""
+        session.bye()
+        data = self._to_write(session)
+        self._end(error)
+        return data
 
     def _end(self, error: Exception) -> Any:
         """Forget the session, tell all who wait for its answers, and return its connection."""

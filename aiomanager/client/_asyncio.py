@@ -5,40 +5,25 @@ server, and its task goes on when the server has said how that went.
 """
 
 import asyncio
+import os
 import socket
 from asyncio import events
+from collections.abc import AsyncGenerator
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
-from aiomanager.client._channel import (
-    ChannelBase,
-    Endpoint,
-    handshake_for,
-    refused,
-    tune,
-    unreachable,
-)
-from aiomanager.client._process import owners
-from aiomanager.errors import (
-    AuthenticationFailed,
-    ConnectionLost,
-    ManagerError,
-    NeedsNeutralValue,
-    ProtocolError,
-    SessionLost,
-)
-from aiomanager.operation import Operation, drive
+import anyio
+
+from aiomanager.client._async import CLOSE_SECONDS, CONNECT_SECONDS, Answer, AsyncChannel, Carrier
+from aiomanager.client._channel import Endpoint, handshake_for, refused, tune, unreachable
+from aiomanager.errors import ConnectionLost, ManagerError
+from aiomanager.protocol.address import Address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
-from aiomanager.protocol.messages import ERROR
-from aiomanager.proxy import AsyncProxy, Proxy, Reference
-from aiomanager.sessions.client import ClientSession, error_of
-from aiomanager.stored import ABSENT
+from aiomanager.sessions.client import ClientSession
 
-__all__ = ("AsyncioChannel",)
+__all__ = ("AsyncioChannel", "close_descriptor")
 
-_DETACHED: list[Any] = []
-"""Answers a cancelled call whose connection is lost: it is taken back when it resumes, or the
-session ends and everything with it."""
+_inherited: list[Any] = []
+"""What a forked child must neither use nor finalize: it belongs to a loop of its parent."""
 
 
 class _Connection(asyncio.Protocol):
@@ -47,8 +32,10 @@ class _Connection(asyncio.Protocol):
     def __init__(self, channel: "AsyncioChannel", handshake: ClientHandshake) -> None:
         self.channel = channel
         self.handshake: ClientHandshake | None = handshake
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport = cast("Any", None)
+        self.lost = False
         self.ready: asyncio.Future[None] = channel.loop.create_future()
+        self.closed: asyncio.Future[None] = channel.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -62,368 +49,240 @@ class _Connection(asyncio.Protocol):
         try:
             reply = self.handshake.receive_data(data)
         except Exception as error:
-            self._end(error)
+            self._fail(error)
             return
-        if reply and self.transport is not None:
+        if reply:
             self.transport.write(reply)
         if self.handshake.welcome is not None and not self.ready.done():
             self.ready.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.handshake is not None:
-            self._end(exc or ConnectionResetError("the server closed the connection"))
-        self.channel.connection_lost(self)
+        self.lost = True
+        if not self.closed.done():
+            self.closed.set_result(None)
+        if self.handshake is None:
+            self.channel.connection_lost(self)
+            return
+        try:
+            self.handshake.receive_eof()
+            error: Exception = ConnectionLost("the connection broke")
+        except Exception as why:
+            error = why
+        self._fail(exc or error)
 
-    def _end(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()
-        if self.transport is not None:
-            self.transport.close()
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def finish(self, last_words: bytes) -> None:
+        """Write the last bytes; the server closes the connection when it has read them."""
+        self.transport.write(last_words)
+        if not self.transport.is_closing():
+            self.transport.write_eof()
 
 
-class AsyncioChannel(ChannelBase):
+class AsyncioChannel(AsyncChannel):
     """The way from async proxies to a server, on one asyncio loop."""
 
-    proxies_are = AsyncProxy
+    _here = staticmethod(events._get_running_loop)
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
-        self.loop: asyncio.AbstractEventLoop = cast("Any", None)
-        self._session: ClientSession[asyncio.Future[Any]] | None = None
-        self._connection: _Connection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._resuming: asyncio.Task[None] | None = None
-        self._flush_scheduled = False
-        self._owners: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        self._grace = 0.0
+        self._ending: AsyncGenerator[None, None] | None = None
+
+    def _task(self) -> object | None:
+        try:
+            return asyncio.current_task()
+        except RuntimeError:
+            return None  # a coroutine that is made before its loop runs
 
     # Calls
 
-    def owner(self) -> int:
-        """Return the token of the running task."""
-        task = asyncio.current_task()
-        if task is None:
-            return 0
-        token = self._owners.get(task)
-        if token is None:
-            token = self._owners[task] = next(owners)
-        return token
+    def _bind(self, loop: Any) -> None:
+        super()._bind(loop)
+        self._new_answer = loop.create_future
+        self._schedule = loop.call_soon
 
-    async def call(
-        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
-        owner: int = 0,
-    ) -> Any:  # fmt: skip
-        """Carry out one operation; see the operation's own docstring."""
-        session = self._session
-        if session is None or events._get_running_loop() is not self.loop:
-            session = await self._open()
-        plan = self._plans.of(operation)
-        wire = plan.encode(arguments)
-        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
-        if reference.epoch != self.book.epoch:
-            self.count(reference)
-        if session.losses:
-            loss = session.losses.pop(reference.object_id, None)
-            if loss is not None:
-                raise loss
-        future: asyncio.Future[Any] = self.loop.create_future()
-        call_id = session.call(future, reference.object_id, operation.name, wire, owner)
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self.loop.call_soon(self._flush)
-        try:
-            message = await future
-        except asyncio.CancelledError:
-            if operation.waits or not future.done():
-                await self._cancel(session, call_id)
-            raise
-        if operation.waits:
-            session.keep(call_id)
-            self._flush_soon()
-        if message[0] == ERROR:
-            error = error_of(message, self.decode_key)
-            if isinstance(error, NeedsNeutralValue) and operation.client_side is not None:
-                steps = operation.client_side(proxy, *arguments)
-                return await drive(steps, next(steps))
-            raise error
-        result = plan.decode_result(message[3])
-        if result is ABSENT:
-            return arguments[cast("int", operation.default_index)]
-        return result
+    def _message(self, answer: Answer) -> list[Any] | None:
+        future = cast("asyncio.Future[list[Any]]", answer)
+        if not future.done() or future.cancelled() or future.exception() is not None:
+            return None
+        return future.result()
 
-    async def _cancel(self, session: ClientSession[Any], call_id: int) -> None:
-        """Take a call back, and wait until the server has said how that went."""
-        if session is not self._session:
-            return
-        outcome: asyncio.Future[Any] = self.loop.create_future()
-        if not session.cancel(call_id, outcome) or self._connection is None:
-            return
-        self._flush_soon()
+    async def _settled(self, outcome: Answer) -> BaseException | None:
+        later: BaseException | None = None
         while not outcome.done():
             try:
-                await asyncio.wait((outcome,))
-            except asyncio.CancelledError:
-                # The caller is being cancelled already; what it was granted must be known first.
-                continue
-
-    def post(
-        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
-        owner: int = 0,
-    ) -> None:  # fmt: skip
-        """Send an operation without waiting for its answer."""
-        session = self._session
-        reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
-        if session is None:
-            raise SessionLost(
-                "the session was lost while it held the lock; the server has given it to others"
-            )
-        loss = session.losses.pop(reference.object_id, None) if session.losses else None
-        if loss is not None:
-            raise loss
-        wire = self._plans.of(operation).encode(arguments)
-        session.post(reference.object_id, operation.name, wire, owner)
-        self._flush_soon()
-
-    def count(self, reference: Reference) -> None:
-        """Have the server count a reference before it sees the next call."""
-        if self._session is not None:
-            reference.epoch = self.book.epoch
-            self._session.hold([reference.object_id])
-
-    def _flush_soon(self) -> None:
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self.loop.call_soon(self._flush)
+                await asyncio.wait((cast("asyncio.Future[Any]", outcome),))
+            except asyncio.CancelledError as error:
+                later = error
+        return later
 
     def _flush(self) -> None:
         self._flush_scheduled = False
         session, connection = self._session, self._connection
-        if session is None or connection is None:
-            return
-        if self.book.dropped:
-            session.release(self.book.take_dropped())
-        frames = session.data_to_send()
-        if frames and connection.transport is not None:
-            connection.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        if session is not None and connection is not None:
+            data = self._to_write(session)
+            if data:
+                connection.transport.write(data)
 
     # Connections
 
-    async def open(self) -> None:
-        """Connect, unless that is done.
+    def _in_use(self) -> bool:
+        if self.loop is None or self.loop.is_closed():
+            return False
+        return self._session is not None or self._opening is not None
 
-        Raises:
-            ConnectionLost: nobody answers at the address.
-            AuthenticationFailed: the server refuses the key, or does not know it.
-        """
-        await self._open()
+    def _forget(self) -> None:
+        super()._forget()
+        self._opening = self._resuming = self._ending = None
 
-    async def _open(self) -> ClientSession[asyncio.Future[Any]]:
-        loop = asyncio.get_running_loop()
-        if self.loop is not loop:
-            if self.loop is not None and not self.loop.is_closed() and self._session is not None:
-                raise RuntimeError(
-                    "this proxy's connection belongs to another event loop; connect in this "
-                    "loop with 'async with aiomanager.connect(url)'"
-                )
-            self._reset()
-            self.loop = loop
-        if self._session is None:
-            if self._opening is None:
-                self._opening = loop.create_task(self._open_session())
-            try:
-                await asyncio.shield(self._opening)
-            finally:
-                if self._opening is not None and self._opening.done():
-                    self._opening = None
-        assert self._session is not None
-        return self._session
+    async def _opened(self) -> None:
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = self.loop.create_task(self._begin())
+            opening.add_done_callback(self._has_opened)
+        # A task of its own: the first caller may be cancelled, and others wait as well.
+        await asyncio.shield(opening)
 
-    def _reset(self) -> None:
-        """Forget a session and all that belonged to its loop."""
-        self._session = None
-        self._connection = None
-        self._opening = self._resuming = None
-        self._flush_scheduled = False
-        self._owners.clear()
-        self.book.renew()
+    def _has_opened(self, opening: "asyncio.Task[None]") -> None:
+        if opening is self._opening:
+            self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # nobody may be left to see it
 
-    async def _open_session(self) -> None:
-        connection = await self._connect(None)
-        handshake, connection.handshake = connection.handshake, None
-        welcome = handshake.welcome if handshake is not None else None
-        if handshake is None or welcome is None:
-            raise ConnectionLost("the server closed the connection")
-        self._grace = welcome.grace
-        self._session = ClientSession(welcome.session, welcome.limits)
-        self._connection = connection
-        if handshake.trailing:
-            self.data_received(connection, handshake.trailing)
-        self._flush_soon()
+    async def _begin(self) -> None:
+        try:
+            await super()._begin()
+        except asyncio.CancelledError:
+            raise ConnectionLost("the manager was closed while it connected") from None
+        if self._ending is None:
+            self._ending = _at_the_end(self)
+            await anext(self._ending)
 
-    async def _connect(self, resume: Resume | None) -> _Connection:
-        """Return a connection whose handshake is done."""
+    async def _connect(self, resume: Resume | None) -> Carrier:
         address = self.endpoint.address
-        loop = self.loop
-        sock: socket.socket | None = None
         try:
-            if address.scheme == "unix":
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                sock.setblocking(False)
-                await loop.sock_connect(sock, address.path)
-            else:
-                family, kind, number, _, where = (
-                    await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-                )[0]
-                sock = socket.socket(family, kind, number)
-                sock.setblocking(False)
-                await loop.sock_connect(sock, where)
-            tune(sock, address)
-            handshake = handshake_for(self.endpoint, sock, resume)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                sock = await self._socket(address)
+                try:
+                    tune(sock, address)
+                    connection = _Connection(self, handshake_for(self.endpoint, sock, resume))
+                    await self.loop.create_connection(lambda: connection, sock=sock)
+                except BaseException:
+                    sock.close()
+                    raise
+                try:
+                    await connection.ready
+                except BaseException:
+                    connection.abort()
+                    raise
+        except ManagerError as error:
+            raise refused(error) from None
+        except TimeoutError:
+            late = TimeoutError(f"it said nothing for {CONNECT_SECONDS:.0f} s")
+            raise unreachable(address, late) from late
         except OSError as error:
-            if sock is not None:
-                sock.close()
             raise unreachable(address, error) from error
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
-        connection = _Connection(self, handshake)
-        await loop.create_connection(lambda: connection, sock=sock)
-        try:
-            await connection.ready
-        except BaseException as error:
-            if connection.transport is not None:
-                connection.transport.abort()
-            if isinstance(error, OSError) and not isinstance(error, ManagerError):
-                raise unreachable(address, error) from error
-            if isinstance(error, Exception):
-                raise refused(error) from None
-            raise
         return connection
 
-    def data_received(self, connection: _Connection, data: bytes) -> None:
-        """Take bytes from the connection that carries the session."""
-        session = self._session
-        if connection is not self._connection or session is None:
-            return  # of an older connection: they are sent again
-        try:
-            answered = session.receive_data(data)
-        except ManagerError as error:
-            if connection.transport is not None:
-                connection.transport.abort()
-            self._lose(SessionLost(f"the server broke the protocol: {error}"))
-            return
-        for future, message in answered:
-            if not future.done():
-                future.set_result(message)
-        if session.has_output:
-            self._flush_soon()
+    async def _socket(self, address: Address) -> socket.socket:
+        """Return a connected socket."""
+        loop = self.loop
+        if address.scheme == "unix":
+            while True:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.setblocking(False)
+                try:
+                    sock.connect(address.path)  # at once, or not at all
+                except BlockingIOError:
+                    sock.close()  # the server is busy accepting others
+                except BaseException:
+                    sock.close()
+                    raise
+                else:
+                    return sock
+                await asyncio.sleep(0.005)
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        for position, (family, kind, number, _, where) in enumerate(found, 1):
+            sock = socket.socket(family, kind, number)
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, where)
+            except OSError:
+                sock.close()
+                if position == len(found):
+                    raise
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise OSError(f"{address.host} has no address")
 
-    def connection_lost(self, connection: _Connection) -> None:
-        """Resume the session on a new connection, unless it was closed on purpose."""
-        session = self._session
-        if connection is not self._connection or session is None:
-            return
-        self._connection = None
-        moved = session.goaway
-        session.detach()
-        for future in session.cancelling.values():
-            if not future.done():
-                future.set_result(_DETACHED)
-        session.cancelling.clear()
-        if isinstance(moved, SessionLost):
-            self._lose(moved)
-            return
+    def _connection_lost(self, session: ClientSession[Answer]) -> None:
         self._resuming = self.loop.create_task(self._resume(session))
 
-    async def _resume(self, session: ClientSession[Any]) -> None:
-        deadline = self.loop.time() + max(self._grace, 1.0)
-        pause = 0.005
-        while True:
-            try:
-                connection = await self._connect(session.resumption())
-                break
-            except (SessionLost, AuthenticationFailed, ProtocolError) as error:
-                self._lose(error)
-                return
-            except ManagerError as error:
-                gone = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
-                if self.loop.time() + pause > deadline or (
-                    gone and self.endpoint.address.scheme == "unix"
-                ):
-                    self._lose(error)
-                    return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.5)
-        handshake, connection.handshake = connection.handshake, None
-        welcome = handshake.welcome if handshake is not None else None
-        if session is not self._session or handshake is None or welcome is None:
-            if connection.transport is not None:
-                connection.transport.abort()
-            return
-        self._connection = connection
-        try:
-            session.attach(welcome.received)
-        except ManagerError as error:
-            self._lose(error)
-            return
-        if handshake.trailing:
-            self.data_received(connection, handshake.trailing)
-        self._flush()
-
-    def _lose(self, error: Exception) -> None:
-        """Give the session up: the server knows it no more, or cannot be reached."""
-        session, self._session = self._session, None
-        connection, self._connection = self._connection, None
-        self.book.renew()
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
-        if session is None:
-            return
-        for future in session.end():
-            if not future.done():
-                lost = SessionLost(
-                    f"the session was lost during the call, which may or may not have been "
-                    f"executed; locks that it held are released. {error}"
-                )
-                future.set_exception(lost)
-                # Its task may be on its way out already.
-                future.exception()
-
     async def aclose(self) -> None:
-        """End the session in good order and close the connection."""
+        """End the session in good order and close the connection, for good."""
+        self.closed = True
+        await self._leave()
+        ending, self._ending = self._ending, None
+        if ending is not None and self.loop is events._get_running_loop():
+            await ending.aclose()
+
+    async def _leave(self) -> None:
+        connection: _Connection | None = self._connection
+        last_words = self._last_words(ConnectionLost("the manager was closed during the call"))
+        if self.loop is not events._get_running_loop():
+            return  # of a loop that is over, and its connections with it
+        waiting: list[asyncio.Future[Any]] = []
         for task in (self._opening, self._resuming):
             if task is not None and not task.done():
                 task.cancel()
-                await asyncio.wait((task,))
-        session, connection = self._session, self._connection
-        self._session = self._connection = None
-        self.book.renew()
-        if session is None:
-            return
-        if connection is not None and connection.transport is not None:
-            session.bye()
-            for frame in session.data_to_send():
-                connection.transport.write(frame)
-            connection.transport.close()
-        for future in session.end():
-            if not future.done():
-                future.set_exception(ConnectionLost("the manager was closed during the call"))
-                future.exception()
+                waiting.append(task)
+        if connection is not None:
+            connection.finish(last_words)
+            waiting.append(connection.closed)
+        try:
+            if waiting:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
+        finally:
+            if connection is not None:
+                connection.abort()
 
     def after_fork(self) -> None:
         """Close the inherited socket in the child, without a word to the server."""
-        connection = self._connection
-        if connection is not None and connection.transport is not None:
+        connection: _Connection | None = self._connection
+        if connection is not None:
             sock = connection.transport.get_extra_info("socket")
             if sock is not None:
                 close_descriptor(sock.fileno())
-        self._session = self._connection = None
-        self._opening = self._resuming = None
-        self.loop = cast("Any", None)
-        self._flush_scheduled = False
-        self._owners = WeakKeyDictionary()
+        _inherited.append((self.loop, self._ending, connection))
+        self._session = None  # the book knows of the fork by itself
+        self._forget()
+        self.loop = None
+        self.place = 0
+
+
+async def _at_the_end(channel: AsyncioChannel) -> AsyncGenerator[None, None]:
+    """Wait until the loop shuts its generators down, which it does last, and leave the server.
+
+    A proxy that was unpickled connects when it is first used, and nobody is there to close that.
+    """
+    try:
+        yield
+    finally:
+        if not channel.closed:
+            await channel._leave()  # pyright: ignore[reportPrivateUsage]
 
 
 def close_descriptor(descriptor: int) -> None:
@@ -432,8 +291,6 @@ def close_descriptor(descriptor: int) -> None:
     The parent's loop object still names it in the child; closing it would let another file get
     that number and be closed by the loop's finalizer.
     """
-    import os
-
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, descriptor)
     os.close(null)

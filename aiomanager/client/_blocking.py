@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import Any, cast
+from typing import Any
 
 from aiomanager.client._channel import (
     ChannelBase,
@@ -49,6 +49,10 @@ class _Connection:
         self._channel = channel
         self._socket: socket.socket | None = None
         self._dirty = False
+        """Whether a call did not come to its end."""
+        self.busy = False
+        """Whether a call is under way, on this thread's stack."""
+        self._nested: _Connection | None = None
         self._pending = b""
         """What came behind the handshake: it belongs to the session."""
         self._connect_seconds = 10.0
@@ -59,23 +63,18 @@ class _Connection:
 
     # Calls
 
-    def call(
-        self,
-        plan: Plan,
-        operation: Operation[..., Any],
-        object_id: int,
-        wire: list[Any],
-        owner: int,
-    ) -> list[Any]:
-        """Carry out one call and return its answer."""
+    def call(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> Any:
+        """Carry out one call and return its result, or raise its error."""
         if self._dirty:
             self._recover()
         session = self.session
-        self._dirty = True
+        self.busy = self._dirty = True
+        result: Any = None
+        error: Exception | None = None
         try:
-            lone = session.lone_call(True, object_id, operation.name, wire, owner)
+            lone = session.lone_call(True, object_id, plan.name, wire, owner)
             if lone is None:
-                session.call(True, object_id, operation.name, wire, owner)
+                session.call(True, object_id, plan.name, wire, owner)
                 self._send()
                 data = self._read()
             else:
@@ -86,32 +85,44 @@ class _Connection:
                     self._resume()
                     data = self._read()
             message = session.lone_answer(data) or self._answer(data)
-            if plan.waits:
-                session.keep(message[2])
-                if not operation.owned:
-                    # An item is the caller's when this returns. A lock needs no message of its
-                    # own: it dies with the session, and the next call confirms it.
-                    self._send()
-        except BaseException as error:
-            self._interrupted(error)
+            if message[0] == ERROR:
+                error = error_of(message, self._channel.decode_key)
+            else:
+                result = plan.decode_result(message[3])
+                if plan.waits:
+                    session.keep(message[2])
+                    if not plan.owned:
+                        # An item is the caller's when this returns. A lock needs no message of
+                        # its own: it dies with the session, and the next call confirms it.
+                        self._send()
+        except BaseException:
+            self._interrupted()
             raise
-        self._dirty = False
-        return message
+        # Nothing is called from here on until the result is the caller's, so that no signal
+        # handler runs in between: the interpreter lets them in at calls.
+        self.busy = self._dirty = False
+        if error is not None:
+            raise error
+        return result
 
-    def post(
-        self, operation: Operation[..., Any], object_id: int, wire: list[Any], owner: int
-    ) -> None:
+    def post(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> None:
         """Send one call without waiting for its answer."""
         if self._dirty:
             self._recover()
-        self._dirty = True
+        self.busy = self._dirty = True
         try:
-            self.session.post(object_id, operation.name, wire, owner)
+            self.session.post(object_id, plan.name, wire, owner)
             self._send()
-        except BaseException as error:
-            self._interrupted(error)
+        except BaseException:
+            self._interrupted()
             raise
-        self._dirty = False
+        self.busy = self._dirty = False
+
+    def nested(self) -> "_Connection":
+        """Return the connection for calls out of a signal handler or finalizer in a call here."""
+        if self._nested is None or self._nested.lost is not None:
+            self._nested = self._channel.new_connection()
+        return self._nested.nested() if self._nested.busy else self._nested
 
     def _send(self) -> None:
         frames = self.session.data_to_send()
@@ -152,27 +163,31 @@ class _Connection:
 
     # What went wrong
 
-    def _interrupted(self, error: BaseException) -> None:
-        """Leave the connection well after an error in the middle of a call."""
-        if isinstance(error, ManagerError) and not isinstance(error, ProtocolError):
-            if isinstance(error, ConnectionLost):
-                self.lost = error
-            self._dirty = False
-            return
-        if isinstance(error, Exception) and not self.session.calls:
-            self._dirty = False  # refused before it was sent: a value that cannot travel
-            return
-        # If this is interrupted in turn, the next call finds the connection dirty.
-        self._recover()
+    def _interrupted(self) -> None:
+        """Leave the connection well after an exception, of whatever origin, in a call."""
+        try:
+            if self.lost is None:
+                self._recover()
+        except Exception:
+            # The first exception is the one to be raised. The connection is still dirty, or the
+            # session lost: the next call finds out.
+            pass
+        finally:
+            self.busy = False
 
     def _recover(self) -> None:
-        """Take back whatever was under way, on a connection that nothing is left over from."""
+        """Take back whatever was under way, on a connection that nothing is left over from.
+
+        If this is interrupted in turn, the next call finds the connection dirty and begins again.
+        """
         session = self.session
         if self.lost is not None:
             raise self.lost
+        # Whatever the last call was granted has not reached its caller.
+        session.unkeep(session.last_id)
         self._resume()
-        for call_id in {*session.calls, *session.cancelling}:
-            # Again for what was cancelled before: its answer may have been read and lost.
+        for call_id in {*session.calls, *session.cancelling, session.last_id}:
+            # Also if its answer was read, and again if its cancellation was: both may be lost.
             session.cancel(call_id, True)
         self._send()
         while session.cancelling:
@@ -357,6 +372,8 @@ class BlockingChannel(ChannelBase):
         connection = self._slot.connection
         if connection is None or connection.lost is not None:
             connection = self.open()
+        if connection.busy:
+            connection = connection.nested()
         plan = self._plan_of(operation) or self._plans.of(operation)
         wire = plan.encoders[len(arguments)](arguments)
         reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
@@ -370,15 +387,14 @@ class BlockingChannel(ChannelBase):
             loss = session.losses.pop(reference.object_id, None)
             if loss is not None:
                 raise loss
-        message = connection.call(plan, operation, reference.object_id, wire, owner)
-        if message[0] == ERROR:
-            error = error_of(message, self.decode_key)
-            if isinstance(error, NeedsNeutralValue) and operation.client_side is not None:
-                return drive_blocking(operation.client_side(proxy, *arguments))
-            raise error
-        result = plan.decode_result(message[3])
+        try:
+            result = connection.call(plan, reference.object_id, wire, owner)
+        except NeedsNeutralValue:
+            if operation.client_side is None:
+                raise
+            return drive_blocking(operation.client_side(proxy, *arguments))
         if result is ABSENT:
-            return arguments[cast("int", operation.default_index)]
+            return arguments[operation.default_index]  # type: ignore[index]  # pyright: ignore
         return result
 
     def post(
@@ -402,7 +418,9 @@ class BlockingChannel(ChannelBase):
         if loss is not None:
             raise loss
         wire = self._plans.of(operation).encode(arguments)
-        connection.post(operation, reference.object_id, wire, owner)
+        if connection.busy:
+            connection = connection.nested()
+        connection.post(self._plans.of(operation), reference.object_id, wire, owner)
 
     def count(self, reference: Reference) -> None:
         """Have the server count a reference before it sees this thread's next call."""
@@ -426,12 +444,17 @@ class BlockingChannel(ChannelBase):
             if candidate.lost is None:
                 connection = candidate
         if connection is None:
-            connection = _Connection(self)
-            self._all.add(connection)
+            connection = self.new_connection()
         slot = self._slot
         slot.connection = connection
         slot.keeper = None
         slot.keeper = _Keeper(connection, self._free)
+        return connection
+
+    def new_connection(self) -> _Connection:
+        """Return a connection with a session of its own."""
+        connection = _Connection(self)
+        self._all.add(connection)
         return connection
 
     def session_lost(self, connection: _Connection) -> None:

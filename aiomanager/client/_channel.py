@@ -20,7 +20,7 @@ from aiomanager.protocol.address import Address, parse_address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.keys import KeyCodec
 from aiomanager.protocol.values import ValueCodec
-from aiomanager.proxy import AsyncProxy, Proxy, Reference, SyncProxy, async_face, sync_face
+from aiomanager.proxy import AsyncProxy, Channel, Proxy, Reference, SyncProxy, async_face, sync_face
 from aiomanager.sessions.plans import Leaves, Plan, Plans
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Book(Forkable):
         lent.append((now, reference))
 
 
-class ChannelBase(Forkable):
+class ChannelBase(Forkable, Channel):
     """A way to one server from one process, with the codecs and the references behind it."""
 
     proxies_are: type[Proxy]

@@ -128,7 +128,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
         return self._items.popitem()
 
     @writes
-    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]  # pyright: ignore
+    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]
         """Return the value of `key`, which is set to `default` first if it is not there."""
         return self._items.setdefault(key, default)
 
@@ -172,7 +172,8 @@ class Dict(Nested, Generic[K, V], name="dict"):
             TypeError: the value is not a number.
         """
         items: dict[Any, Any] = self._items
-        total = items[key] = add(items[key], amount, "increment") if key in items else amount
+        total: Any = add(items[key], amount, "increment") if key in items else amount
+        items[key] = total
         return total  # type: ignore[no-any-return]
 
     @writes
@@ -183,7 +184,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
             TypeError: one of the values is not a number; nothing was changed.
         """
         items: dict[K, Any] = self._items
-        totals = {
+        totals: dict[K, Any] = {
             key: add(items[key], amount, "increment_many") if key in items else amount
             for key, amount in amounts.items()
         }

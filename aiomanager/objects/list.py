@@ -196,9 +196,10 @@ class List(Nested, Generic[V], name="list"):
             version, items = yield self.copy_versioned()
             position = items.index(value)
             try:
-                return (yield self.delete_versioned(position, version))
+                yield self.delete_versioned(position, version)
             except VersionConflict:
                 continue
+            return
 
     @writes
     def sort_values(self, reverse: bool = False) -> None:
@@ -219,16 +220,19 @@ class List(Nested, Generic[V], name="list"):
         """
         if key is None:
             try:
-                return (yield self.sort_values(reverse))
+                yield self.sort_values(reverse)
             except TypeError:
                 pass  # values that only the client can open may still have an order there
+            else:
+                return
         while True:
             version, items = yield self.copy_versioned()
             items.sort(key=key, reverse=reverse)
             try:
-                return (yield self.replace_versioned(items, version))
+                yield self.replace_versioned(items, version)
             except VersionConflict:
                 continue
+            return
 
     @writes
     def increment(self, index: int, amount: int | float = 1) -> V:

@@ -158,6 +158,21 @@ class LockProxy(AsyncProxy, Lock):
 class SyncLockProxy(SyncProxy, Lock):
     """A shared lock for blocking code: `with lock`."""
 
+    def acquire(
+        self, blocking: bool = True, timeout: float | None = None, owner: str | None = None
+    ) -> bool:
+        """Acquire the lock as `acquire_fenced`, keep its fence in `fence`, and tell whether.
+
+        Raises:
+            ValueError: a negative timeout, or one for a call that does not block.
+        """
+        # Written out: behind the call nothing runs in which a signal handler could raise and
+        # leave the lock with a caller who does not know.
+        fence = self.acquire_fenced(blocking, timeout, owner)
+        if fence:
+            self.fence = fence
+        return fence > 0
+
     def __enter__(self) -> bool:
         return self.acquire()
 

@@ -58,8 +58,8 @@ class Place:
 
     def there(self) -> bool:
         if isinstance(self.container, dict):
-            return self.step in self.container
-        return -len(self.container) <= self.step < len(self.container)
+            return self.step in self.container  # pyright: ignore[reportUnknownMemberType]
+        return -len(self.container) <= self.step < len(self.container)  # type: ignore[no-any-return]
 
     def put(self, value: Any) -> None:
         value = self.adopted(value, self.level)
@@ -89,7 +89,7 @@ _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 
 def _deeper(value: Any, levels: int) -> bool:
     """Tell whether containers are nested in `value` more than `levels` deep."""
-    kind: Any = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind not in _CONTAINERS:
         return False
     if levels <= 0:
@@ -143,7 +143,7 @@ def add(current: Any, amount: float, where: str) -> Any:
     """Return the sum; raise TypeError when `current` is not a number."""
     value = opened(current)
     if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)) or value is None:
-        raise TypeError(f"{where}: cannot add to a value of type {type(value).__name__}")
+        raise TypeError(f"{where}: cannot add to a value of type {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
     return value + amount
 
 
@@ -163,7 +163,7 @@ class Nested(SharedObject):
         raise NotImplementedError
 
     @reads
-    def get_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]  # pyright: ignore
+    def get_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]
         """Return the value at `path`, or `default`, when given, if a step is missing.
 
         Raises:
@@ -217,7 +217,7 @@ class Nested(SharedObject):
         self._place(path, change=True).delete()
 
     @writes
-    def pop_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]  # pyright: ignore
+    def pop_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]
         """Remove the key or list position at `path` and return its value, else `default`.
 
         Raises:
@@ -270,10 +270,10 @@ class Nested(SharedObject):
             inner = Place(target, None, held, path)
         if type(target) is not list:
             raise TypeError(f"path {tuple(path)!r}: is no list but a {type(target).__name__}")
-        target.append(inner.adopted(value, inner.level + 1))
+        target.append(inner.adopted(value, inner.level + 1))  # pyright: ignore[reportUnknownMemberType]
         if missing:
-            place.container[place.step] = held
-        return len(target)
+            place.container[place.step] = held  # pyright: ignore[reportUnknownMemberType]
+        return len(target)  # pyright: ignore[reportUnknownArgumentType]
 
     @writes
     def compare_and_set_nested(

@@ -86,7 +86,7 @@ def decode(payload: bytes) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise BadEncoding(f"a malformed message: {_said(error)}") from None
     try:
-        message: Any = unpack_message(payload)
+        message: list[Any] = unpack_message(payload)
     except (ValueError, TypeError, RecursionError) as error:
         raise BadEncoding(f"a malformed message: {_said(error)}") from None
     if (
@@ -97,4 +97,4 @@ def decode(payload: bytes) -> list[Any]:
         or message[1] < 0
     ):
         raise BadEncoding("a message must be an array that begins with its type and an ack")
-    return cast("list[Any]", message)
+    return message

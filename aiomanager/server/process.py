@@ -98,14 +98,21 @@ def main(config: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     address = parse_address(config["address"])
+    listening = False
 
-    def ready(bound: Address) -> None:
-        sys.stdout.write(bound.url + "\n")
-        sys.stdout.flush()
+    def tell(line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
         # The parent may end without reading any more.
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 1)
         os.close(null)
+
+    def ready(bound: Address) -> None:
+        nonlocal listening
+        listening = True
+        tell(bound.url)
 
     key = config["key"]
     try:
@@ -120,6 +127,12 @@ def main(config: dict[str, Any]) -> None:
                 on_ready=ready,
             )
         )
+    except (OSError, ValueError) as error:
+        if listening:
+            raise
+        # The parent raises it.
+        tell(json.dumps([isinstance(error, ValueError), str(error)]))
+        sys.exit(1)
     finally:
         if address.scheme == "unix" and config["own_directory"]:
             with contextlib.suppress(OSError):
@@ -141,7 +154,8 @@ class PrivateServer:
         """Start it, and return when it listens.
 
         Raises:
-            RuntimeError: it could not start; the message holds what it said.
+            ValueError: the address or the key is not usable.
+            RuntimeError: it could not start.
         """
         own_directory = address is None
         if address is None:
@@ -177,7 +191,7 @@ class PrivateServer:
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(json.dumps(config).encode() + b"\n")
                 stdin.close()
-            url = stdout.readline().decode().strip()
+            answer = stdout.readline().decode().strip()
         except BaseException:
             self._process.kill()
             self._process.wait()
@@ -186,18 +200,29 @@ class PrivateServer:
             stdout.close()
             with contextlib.suppress(BrokenPipeError):
                 stdin.close()
-        if not url:
+        if answer.startswith("["):
+            self._process.wait()
+            unusable, message = json.loads(answer)
+            if unusable:
+                raise ValueError(message)
+            raise RuntimeError(f"the server cannot listen on {address.url}: {message}")
+        if not answer:
             code = self._process.wait()
             raise RuntimeError(
                 f"the server process ended with code {code} before it listened on {address.url}; "
                 "its error output says why"
             )
-        self.address = parse_address(url)
+        self.address = parse_address(answer)
 
     @property
     def pid(self) -> int:
         """The server's process id."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self._process.poll() is None
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the server and wait until its process is gone; harmless when it is."""

@@ -141,7 +141,7 @@ class ClientSession(Generic[W]):
         ):
             return None
         try:
-            message = unpack_message(data[4:])
+            message: list[Any] = unpack_message(data[4:])
             kind, ack, call_id, _ = message
         except (ValueError, TypeError):
             return None
@@ -190,6 +190,11 @@ class ClientSession(Generic[W]):
     def keep(self, call_id: int) -> None:
         """Say that what a call was granted has reached the application."""
         self._kept.append(call_id)
+
+    def unkeep(self, call_id: int) -> None:
+        """Take back `keep`, if nobody was told yet: the caller was interrupted."""
+        if call_id in self._kept:
+            self._kept.remove(call_id)
 
     def hold(self, object_ids: list[int]) -> None:
         """Count a reference to each of these objects, before the next call."""

@@ -39,6 +39,7 @@ class Plan:
         "decoders",
         "encode_result",
         "encoders",
+        "name",
         "operation",
         "owned",
         "quick",
@@ -56,7 +57,8 @@ class Plan:
     ) -> None:
         self.operation = operation
         # The operation's own, one step nearer.
-        self.body = None if operation is None else operation.body
+        self.name = "" if operation is None else operation.name
+        self.body: Any = None if operation is None else operation.body
         self.owned = operation is not None and operation.owned
         self.waits = operation is not None and operation.waits
         self.writes = operation is not None and operation.writes
@@ -245,7 +247,7 @@ def _decode_tuple(decoders: list[Convert]) -> Convert:
 
 def _encode_pairs(key: Convert, value: Convert) -> Convert:
     def run(items: Any) -> list[list[Any]]:
-        pairs: Any = items.items() if isinstance(items, Mapping) else _pairs_of(items)  # pyright: ignore
+        pairs: Any = items.items() if isinstance(items, Mapping) else _pairs_of(items)  # pyright: ignore[reportUnknownVariableType]
         return [[key(k), value(v)] for k, v in pairs]
 
     return run
@@ -305,16 +307,17 @@ def _checked(kind: str) -> Convert:
 
 def _coerced(value: Any, types: tuple[type, ...], kind: str) -> Any:
     """Return a subclass's value as the plain type; numbers may come as what they stand for."""
-    if kind == "bool" and type(value) is int and value in (0, 1):
+    given = cast("Any", type(value))
+    if kind == "bool" and given is int and value in (0, 1):
         return bool(value)
-    if kind == "int" and hasattr(type(value), "__index__"):
+    if kind == "int" and hasattr(given, "__index__"):
         return int(value.__index__())
     if kind == "bool":
         raise BadParameters(f"expected a bool, not {_name(value)}")
     for plain in types:
         if isinstance(value, plain):
             return plain(value)
-    if kind == "float" and hasattr(type(value), "__float__"):
+    if kind == "float" and hasattr(given, "__float__"):
         return float(value)
     raise BadParameters(f"expected {kind}, not {_name(value)}")
 

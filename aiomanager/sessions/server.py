@@ -117,6 +117,7 @@ class ServerSession(Holder):
         "_frames",
         "_inbox",
         "_inbox_bytes",
+        "_last_kept",
         "_output",
         "_store",
         "_write",
@@ -144,6 +145,8 @@ class ServerSession(Holder):
         self._calls: dict[int, _Call] = {}
         self._inbox: deque[list[Any]] = deque()
         self._inbox_bytes = 0
+        self._last_kept: tuple[int, _Call] | None = None
+        """The last call whose result was kept: its caller may have been interrupted there."""
         self._output: list[bytes] = []
         self._dirty = False
         self._write: Write | None = None
@@ -221,6 +224,7 @@ class ServerSession(Holder):
         if self._expiry is not None:
             self._expiry.cancel()
         calls, self._calls = self._calls, {}
+        self._last_kept = None
         for call in calls.values():
             call.waiter.listener = None
             if call.timer is not None:
@@ -286,7 +290,7 @@ class ServerSession(Holder):
                         entry.object.version += 1
                     payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
                     # What the body has caused for other calls of this session goes out first.
-                    general = len(payload) > _LONE or self._store.handed_out or self._output
+                    general = bool(len(payload) > _LONE or self._store.handed_out or self._output)
                     if general:
                         self._finish_answer(payload)
                 except Exception as error:
@@ -373,6 +377,7 @@ class ServerSession(Holder):
                 if call is not None and call.waiter.undoable:
                     del self._calls[call_id]
                     call.waiter.keep()
+                    self._last_kept = (call_id, call)
         elif kind == CANCEL:
             if len(message) < 3 or type(message[2]) is not int or not 0 <= message[2] <= MAX_ID:
                 raise BadEncoding("a CANCEL must name a call")
@@ -488,6 +493,9 @@ class ServerSession(Holder):
 
     def _cancel(self, call_id: int) -> None:
         call = self._calls.pop(call_id, None)
+        if call is None and self._last_kept is not None and self._last_kept[0] == call_id:
+            call = self._last_kept[1]
+        self._last_kept = None
         outcome = 1
         if call is not None:
             call.waiter.listener = None

@@ -89,7 +89,7 @@ class Store:
         self._freed: list[Entry] = []
         self._freeing = False
         self._codec = NeutralCodec()
-        self._keys = KeyCodec(self._codec)  # type: ignore[arg-type]  # pyright: ignore
+        self._keys = KeyCodec(self._codec)
         # A class of its own, so that each stored value knows its store without a word of memory.
         store = self
 
@@ -127,7 +127,7 @@ class Store:
         if type(value) is self.stored:
             packed: Packed = value.packed()
         else:
-            kind = type(value)
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType]
             if value is None or kind is bool or kind is float:
                 return cast("Packed", value)
             if kind is str and value.isascii() and len(value) <= MAX_SCALAR_STR:
@@ -140,7 +140,7 @@ class Store:
         return packed
 
     def _decode(self, packed: Any) -> Any:
-        kind = type(packed)
+        kind = type(packed)  # pyright: ignore[reportUnknownVariableType]
         if kind is bytes and packed:
             return self.stored(packed)
         if kind is list:
@@ -228,7 +228,7 @@ class Store:
                 f"the name {name!r} belongs to a {kind.type_name}, not to a {type_name}; "
                 "use another name, or delete it first"
             )
-        conflict = entry.object._conflict(*self._makers[kind].decode(arguments))
+        conflict = entry.object._conflict(*self._makers[kind].decode(arguments))  # pyright: ignore[reportPrivateUsage]
         if conflict:
             raise NameConflict(f"the {type_name} named {name!r} {conflict}")
         return entry

@@ -1,0 +1,335 @@
+"""The client for trio: one connection, any number of tasks, one event for each call.
+
+It is written on anyio's streams and primitives, so it works on every library that anyio knows.
+A background task carries the session: a system task on trio, so that a manager needs no nursery.
+All calls that tasks make before that task runs again leave in one write.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Generator
+from typing import Any, cast
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute
+
+from aiomanager.client._async import CLOSE_SECONDS, CONNECT_SECONDS, Answer, AsyncChannel, Carrier
+from aiomanager.client._asyncio import close_descriptor
+from aiomanager.client._channel import (
+    Endpoint,
+    handshake_for,
+    refused,
+    running_loop,
+    tune,
+    unreachable,
+)
+from aiomanager.errors import ConnectionLost, ManagerError
+from aiomanager.protocol.address import Address
+from aiomanager.protocol.handshake import ClientHandshake, Resume
+from aiomanager.sessions.client import ClientSession
+
+__all__ = ("AnyioChannel",)
+
+_READ = 1 << 18
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+class _Answer:
+    """What one task waits for."""
+
+    __slots__ = ("_error", "_event", "_result")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, result: Any, /) -> None:
+        self._result = result
+        self._event.set()
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._error = exception
+        self._event.set()
+
+    def exception(self) -> BaseException | None:
+        return self._error
+
+    def result(self) -> Any:
+        return self._result
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from self._event.wait().__await__()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class _Connection:
+    """One connection: the handshake, then bytes for the channel's session."""
+
+    def __init__(self, stream: ByteStream, sock: socket.socket, handshake: ClientHandshake) -> None:
+        self.stream = stream
+        self.sock = sock
+        self.handshake: ClientHandshake | None = handshake
+        self.lost = False
+        self.scope = anyio.CancelScope()
+        self.last_words: bytes | None = None
+        """What is to be written before the end."""
+        self.in_a_write = False
+
+    def abort(self) -> None:
+        self.scope.cancel()
+
+    async def shake(self) -> None:
+        """Carry out the handshake."""
+        handshake = cast("ClientHandshake", self.handshake)
+        await self.stream.send(handshake.start())
+        while handshake.welcome is None:
+            try:
+                data = await self.stream.receive(_READ)
+            except anyio.EndOfStream:
+                handshake.receive_eof()
+                raise ConnectionLost("the server closed the connection") from None
+            reply = handshake.receive_data(data)
+            if reply:
+                await self.stream.send(reply)
+
+
+class AnyioChannel(AsyncChannel):
+    """The way from async proxies to a server, on one loop of whatever library anyio knows."""
+
+    _here = staticmethod(running_loop)
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self._new_answer = _Answer
+        self._schedule = self._wake
+        self._work = anyio.Event()
+        """Set when there may be something to write."""
+        self._latest: _Connection | None = None
+        """A new connection, which the background task must serve and close."""
+        self._opening: _Answer | None = None
+        self._living: anyio.CancelScope | None = None
+        """Around the background task."""
+        self._over = anyio.Event()
+        """Set when the background task has ended."""
+        self._background: Any = None
+
+    def _task(self) -> object | None:
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            return cast("object", trio.lowlevel.current_task())
+        try:
+            return asyncio.current_task()
+        except RuntimeError:
+            return None
+
+    # Calls
+
+    def _message(self, answer: Answer) -> list[Any] | None:
+        return cast("list[Any] | None", cast("_Answer", answer).result())
+
+    async def _settled(self, outcome: Answer) -> BaseException | None:
+        later: BaseException | None = None
+        while not outcome.done():
+            try:
+                await outcome
+            except Exception:
+                break  # the session was lost
+            except asyncio.CancelledError as error:
+                later = error  # by a means of asyncio that knows no shield
+        return later
+
+    def _wake(self, _flush: Any) -> None:
+        self._work.set()
+
+    # Connections
+
+    def _in_use(self) -> bool:
+        return self._living is not None
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._latest = self._opening = self._living = self._background = None
+        self._work = anyio.Event()
+
+    async def _opened(self) -> None:
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = _Answer()
+            self._over = anyio.Event()
+            self._living = anyio.CancelScope()
+            self._start(opening, self._living)
+        await opening
+
+    def _start(self, opening: _Answer, living: anyio.CancelScope) -> None:
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            trio.lowlevel.spawn_system_task(self._live, opening, living)
+        else:
+            task = asyncio.get_running_loop().create_task(self._live(opening, living))
+            self._background = task
+
+    async def _live(self, opening: _Answer, living: anyio.CancelScope) -> None:
+        """Open the session and carry it until it ends: the one background task."""
+        error: Exception = ConnectionLost("the manager was closed while it connected")
+        try:
+            with living:
+                try:
+                    await self._begin()
+                except Exception as why:
+                    error = why
+                    return
+                finally:
+                    self._opening = None
+                opening.set_result(None)
+                await self._carry_on()
+        except Exception as why:
+            # A fault of ours; on trio it would take the whole program along.
+            self._lose(why)
+        finally:
+            if not opening.done():
+                opening.set_exception(error)
+            self._say_bye()
+            self._living = None
+            self._over.set()
+
+    async def _carry_on(self) -> None:
+        connection: _Connection | None
+        while (connection := self._latest) is not None:
+            self._latest = None
+            await self._serve(connection)
+            session = self._session
+            self.connection_lost(connection)
+            if session is not None and session is self._session:
+                await self._resume(session)
+
+    async def _serve(self, connection: _Connection) -> None:
+        """Read and write until the connection is lost."""
+        try:
+            with connection.scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._write, connection)
+                    await self._read(connection)
+                    group.cancel_scope.cancel()
+        finally:
+            connection.lost = True
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(connection.stream)
+
+    async def _read(self, connection: _Connection) -> None:
+        try:
+            while True:
+                data = await connection.stream.receive(_READ)
+                self.data_received(connection, data)
+        except _GONE:
+            return
+
+    async def _write(self, connection: _Connection) -> None:
+        try:
+            while True:
+                await self._work.wait()
+                self._work = anyio.Event()
+                self._flush_scheduled = False
+                session = self._session
+                if connection.last_words is not None:
+                    await connection.stream.send(connection.last_words)
+                    # The server closes the connection when it has read them.
+                    await connection.stream.send_eof()
+                    return
+                if session is None or connection is not self._connection:
+                    return
+                data = self._to_write(session)
+                if data:
+                    connection.in_a_write = True
+                    await connection.stream.send(data)
+                    connection.in_a_write = False
+        except _GONE:
+            connection.abort()
+
+    async def _connect(self, resume: Resume | None) -> Carrier:
+        address = self.endpoint.address
+        try:
+            with anyio.fail_after(CONNECT_SECONDS):
+                stream = await _stream(address)
+                try:
+                    sock = stream.extra(SocketAttribute.raw_socket)
+                    tune(sock, address)
+                    connection = _Connection(
+                        stream, sock, handshake_for(self.endpoint, sock, resume)
+                    )
+                    await connection.shake()
+                except BaseException:
+                    with anyio.CancelScope(shield=True):
+                        await anyio.aclose_forcefully(stream)
+                    raise
+        except ManagerError as error:
+            raise refused(error) from None
+        except TimeoutError:
+            late = TimeoutError(f"it said nothing for {CONNECT_SECONDS:.0f} s")
+            raise unreachable(address, late) from late
+        except _GONE as error:
+            raise unreachable(address, error) from error
+        self._latest = connection
+        return connection
+
+    def _connection_lost(self, session: ClientSession[Answer]) -> None:
+        """The background task resumes the session when it sees that."""
+
+    async def aclose(self) -> None:
+        """End the session in good order and close the connection, for good."""
+        self.closed = True
+        connection: _Connection | None = self._connection
+        last_words = self._last_words(ConnectionLost("the manager was closed during the call"))
+        living, over = self._living, self._over
+        if living is None or running_loop() is not self.loop:
+            return
+        if connection is not None:
+            connection.last_words = last_words
+            self._work.set()
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await over.wait()
+        living.cancel()
+        with anyio.CancelScope(shield=True):
+            await over.wait()
+
+    def _say_bye(self) -> None:
+        """End the session in good order if the loop ends first: there is no time to wait."""
+        connection: _Connection | None = self._connection
+        last_words = self._last_words(ConnectionLost("the loop ended during the call"))
+        if connection is not None and not connection.in_a_write:
+            try:
+                os.write(connection.sock.fileno(), last_words)
+            except OSError:
+                pass  # the connection is lost, or nobody reads
+
+    def after_fork(self) -> None:
+        """Close the inherited socket in the child, without a word to the server."""
+        connection: _Connection | None = self._connection
+        if connection is not None:
+            close_descriptor(connection.sock.fileno())
+        self._session = None  # the book knows of the fork by itself
+        self._forget()
+        self.loop = None
+        self.place = 0
+
+
+async def _stream(address: Address) -> Any:
+    """Return a connected stream."""
+    if address.scheme != "unix":
+        return await anyio.connect_tcp(address.host, address.port)
+    while True:
+        stream = await anyio.connect_unix(address.path)
+        try:
+            stream.extra(SocketAttribute.raw_socket).getpeername()
+            return stream
+        except OSError:
+            # A server that is busy accepting others looks like one that has accepted.
+            await anyio.aclose_forcefully(stream)
+        await anyio.sleep(0.005)

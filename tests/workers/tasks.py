@@ -1,0 +1,138 @@
+"""What worker processes do in the tests: a module of its own, so that they import no more."""
+
+import asyncio
+import ctypes
+import os
+import sys
+import threading
+from typing import Any
+
+shared: dict[str, Any] = {}
+"""What `initialize` was given: the globals of a worker."""
+
+
+def initialize(**named: Any) -> None:
+    shared.update(named)
+
+
+def use_all(d: Any, l: Any, v: Any, e: Any, lock: Any, q: Any, number: int) -> int:  # noqa: E741
+    """Use a proxy of each type once."""
+    assert e.wait(30)
+    with lock:
+        d["total"] = d["total"] + 1
+    d.increment("sum", number)
+    l.append(number)
+    v.increment(2)
+    q.put(number)
+    return os.getpid()
+
+
+def use_shared(number: int) -> int:
+    """As `use_all`, with proxies that came as globals."""
+    return use_all(**shared, number=number)
+
+
+def use_contained(things: dict[str, Any]) -> int:
+    """Use proxies that came inside containers, and one inside a shared value."""
+    first, (second, third) = things["first"], things["others"]
+    first["seen"] = True
+    second.append(first["inner"]["deep"])
+    with third:
+        return len(second)
+
+
+async def _use_async(d: Any, lock: Any, q: Any, times: int) -> int:
+    async def one() -> None:
+        async with lock:
+            await d.set("total", await d.get("total") + 1)
+        await d.increment("sum")
+
+    await asyncio.gather(*[one() for _ in range(times)])
+    await q.put(os.getpid())
+    return os.getpid()
+
+
+def use_async(d: Any, lock: Any, q: Any, times: int = 5) -> int:
+    """Use async proxies on a loop of the worker's own."""
+    return asyncio.run(_use_async(d, lock, q, times))
+
+
+def use_both(d: Any) -> list[Any]:
+    """Use the other face of a proxy, whichever came."""
+
+    async def ask() -> Any:
+        await d.aio.increment("async")
+        return await d.aio.get("async")
+
+    d.sync["sync"] = d.sync.get("sync", 0) + 1
+    return [d.sync["sync"], asyncio.run(ask()), type(d).__name__]
+
+
+def count(d: Any, times: int) -> None:
+    for _ in range(times):
+        d.increment("hits")
+
+
+def count_nested(d: Any, times: int) -> None:
+    for _ in range(times):
+        d.increment_nested(("stats", "hits", 0))
+
+
+def count_comparing(d: Any, times: int) -> None:
+    for _ in range(times):
+        while True:
+            old = d["compared"]
+            if d.compare_and_set("compared", old, old + 1):
+                break
+
+
+def count_in_row(d: Any, name: str, times: int) -> None:
+    """Each answer must be this process's own."""
+    for number in range(times):
+        d[name] = number
+        assert d[name] == number
+        assert d.increment(f"{name}'s", 1) == number + 1
+
+
+def hold(lock: Any, ready: Any) -> None:
+    """Acquire a lock and stay until killed."""
+    assert lock.acquire()
+    ready.set()
+    threading.Event().wait()
+
+
+def hold_with_grandchild(lock: Any, ready: Any, pids: Any) -> None:
+    """As `hold`; a process that Python did not fork keeps the connection open meanwhile."""
+    assert lock.acquire()
+    libc = ctypes.CDLL(None)
+    pid = libc.fork()
+    if pid == 0:
+        while True:
+            libc.pause()
+    pids.append(pid)
+    ready.set()
+    threading.Event().wait()
+
+
+def get_and_tell(q: Any, told: Any) -> None:
+    told.append(q.get())
+
+
+def acquire_and_end(lock: Any, how: str) -> None:
+    assert lock.acquire(timeout=30)
+    if how == "exit":
+        sys.exit(0)
+    if how == "_exit":
+        os._exit(0)
+
+
+def manager_in_worker(method: str) -> list[Any]:
+    """Start a manager inside a worker, which is a daemon and may have no children."""
+    if method == "native":
+        from aiomanager.sync import Manager
+    else:
+        from aiomanager.multiprocessing import Manager
+    with Manager() as manager:
+        d = manager.dict(a=1)
+        d["pid"] = os.getpid()
+        return [d.copy() == {"a": 1, "pid": os.getpid()}, len(d)]
