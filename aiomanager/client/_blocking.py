@@ -50,6 +50,8 @@ class _Connection:
         self._socket: socket.socket | None = None
         self._dirty = False
         """Whether a call did not come to its end."""
+        self._before = 0
+        """The id of the last call that came to its end, while the connection is dirty."""
         self.busy = False
         """Whether a call is under way, on this thread's stack."""
         self._nested: _Connection | None = None
@@ -68,6 +70,7 @@ class _Connection:
         if self._dirty:
             self._recover()
         session = self.session
+        self._before = session.last_id
         self.busy = self._dirty = True
         result: Any = None
         error: Exception | None = None
@@ -109,6 +112,7 @@ class _Connection:
         """Send one call without waiting for its answer."""
         if self._dirty:
             self._recover()
+        self._before = self.session.last_id
         self.busy = self._dirty = True
         try:
             self.session.post(object_id, plan.name, wire, owner)
@@ -183,11 +187,13 @@ class _Connection:
         session = self.session
         if self.lost is not None:
             raise self.lost
-        # Whatever the last call was granted has not reached its caller.
-        session.unkeep(session.last_id)
+        under_way = {*session.calls, *session.cancelling}
+        if session.last_id != self._before:
+            # Its answer may have been read, but it has not reached its caller.
+            under_way.add(session.last_id)
+            session.unkeep(session.last_id)
         self._resume()
-        for call_id in {*session.calls, *session.cancelling, session.last_id}:
-            # Also if its answer was read, and again if its cancellation was: both may be lost.
+        for call_id in under_way:
             session.cancel(call_id, True)
         self._send()
         while session.cancelling:

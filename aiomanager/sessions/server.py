@@ -4,6 +4,9 @@ Bytes, time and ids come in through hands; answers go out through them. Every op
 its end before the next begins, so each is atomic. There is no socket, clock or loop here.
 """
 
+# receive_data() unpacks a lone call in a `try`, and looks at the parts only if that went well.
+# pyright: reportPossiblyUnbound=false
+
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -342,7 +345,7 @@ class ServerSession(Holder):
                 else:
                     self._execute(message)
                 if self.ended:
-                    return
+                    return  # type: ignore[unreachable]  # what was executed may have ended it
             # Also behind answers: those may have been made before the last of this came.
             if stream.ack_due:
                 self._put_out(frame(encode([ACK, stream.tell()])))
@@ -423,9 +426,9 @@ class ServerSession(Holder):
                 raise UnknownOperation(
                     f"a {type(entry.object).type_name} has no operation {name!r}"
                 )
-            body = cast("Any", plan.body)
-            decoder = plan.decoders.get(len(arguments))
-            values = plan.decode(arguments) if decoder is None else decoder(arguments)
+            body = plan.body
+            decoder = plan.decoders.get(len(arguments))  # pyright: ignore[reportUnknownArgumentType]
+            values = plan.decode(arguments) if decoder is None else decoder(arguments)  # pyright: ignore[reportUnknownArgumentType]
             target = entry.object
             if plan.owned:
                 caller = Caller(self, owner, self._core.hands.now())
