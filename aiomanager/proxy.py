@@ -8,7 +8,7 @@ when the class is made. A proxy only hands calls to its channel: it never sends 
 # pyright: reportPrivateUsage=false
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
 
 from aiomanager.operation import Composite, Operation, SharedObject, bind
 from aiomanager.stored import ABSENT
@@ -116,6 +116,7 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
 
         return owned
     count = len(operation.parameters)
+    required = signature.required
     if signature.keywords or count > 3:
 
         def general(self: Proxy, *given: Any, **named: Any) -> Any:
@@ -131,14 +132,17 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
     if count == 1:
 
         def one(self: Proxy, a: Any = ABSENT, /, **named: Any) -> Any:
-            given = complete((a,), named) if named or a is ABSENT else (a,)
+            given = (a,) if a is not ABSENT and not named else complete((a,), named)
             return self._call(self, operation, given)
 
         return one
     if count == 2:
 
         def two(self: Proxy, a: Any = ABSENT, b: Any = ABSENT, /, **named: Any) -> Any:
-            given = complete((a, b), named) if named or b is ABSENT else (a, b)
+            if named or a is ABSENT or (b is ABSENT and required > 1):
+                given = complete((a, b), named)
+            else:
+                given = (a,) if b is ABSENT else (a, b)
             return self._call(self, operation, given)
 
         return two
@@ -236,26 +240,34 @@ class AsyncProxy(Proxy):
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).asynchronous
 
-    @property
-    def sync(self) -> Any:
-        """The blocking proxy of the same object, made without I/O."""
-        return self._channel.other_face(self, sync_face(self.shared_type))
+    if TYPE_CHECKING:
+        sync: Any  # an attribute, so that a proxy class can declare its type in a line
+        aio: Any
+    else:
 
-    @property
-    def aio(self) -> Any:
-        """This proxy."""
-        return self
+        @property
+        def sync(self):
+            """The blocking proxy of the same object, made without I/O."""
+            return self._channel.other_face(self, sync_face(self.shared_type))
 
-    __getitem__ = _unawaitable("d[k]", "'await d.get_item(k)', or 'd.sync[k]'", "get_item")
-    __setitem__ = _unawaitable("d[k] = v", "'await d.set(k, v)', or 'd.sync[k] = v'", "set")
-    __delitem__ = _unawaitable("del d[k]", "'await d.delete(k)', or 'del d.sync[k]'", "delete")
-    __contains__ = _unawaitable("k in d", "'await d.contains(k)', or 'k in d.sync'", "contains")
-    __len__ = _unawaitable("len(d)", "'await d.length()', or 'len(d.sync)'", "length")
-    __iter__ = _unawaitable("for k in d", "'async for k in d', or 'for k in d.sync'", "__aiter__")
-    __bool__ = _unawaitable("bool(d)", "'await d.length()', or compare with None", "length")
-    __enter__ = _unawaitable("with x", "'async with x', or 'with x.sync'", "__aenter__")
+        @property
+        def aio(self):
+            """This proxy."""
+            return self
 
-    def __exit__(self, *_error: object) -> None: ...
+        # For type checkers these are not there at all: they find the mistake before it runs.
+        __getitem__ = _unawaitable("d[k]", "'await d.get_item(k)', or 'd.sync[k]'", "get_item")
+        __setitem__ = _unawaitable("d[k] = v", "'await d.set(k, v)', or 'd.sync[k] = v'", "set")
+        __delitem__ = _unawaitable("del d[k]", "'await d.delete(k)', or 'del d.sync[k]'", "delete")
+        __contains__ = _unawaitable("k in d", "'await d.contains(k)', or 'k in d.sync'", "contains")
+        __len__ = _unawaitable("len(d)", "'await d.length()', or 'len(d.sync)'", "length")
+        __iter__ = _unawaitable(
+            "for k in d", "'async for k in d', or 'for k in d.sync'", "__aiter__"
+        )
+        __bool__ = _unawaitable("bool(d)", "'await d.length()', or compare with None", "length")
+        __enter__ = _unawaitable("with x", "'async with x', or 'with x.sync'", "__aenter__")
+
+        def __exit__(self, *_error): ...
 
 
 class SyncProxy(Proxy):
@@ -263,15 +275,20 @@ class SyncProxy(Proxy):
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).blocking
 
-    @property
-    def sync(self) -> Any:
-        """This proxy."""
-        return self
+    if TYPE_CHECKING:
+        sync: Any
+        aio: Any
+    else:
 
-    @property
-    def aio(self) -> Any:
-        """The async proxy of the same object, made without I/O."""
-        return self._channel.other_face(self, async_face(self.shared_type))
+        @property
+        def sync(self):
+            """This proxy."""
+            return self
+
+        @property
+        def aio(self):
+            """The async proxy of the same object, made without I/O."""
+            return self._channel.other_face(self, async_face(self.shared_type))
 
 
 _async_faces: dict[type[SharedObject], type[AsyncProxy]] = {}

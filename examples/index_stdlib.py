@@ -25,11 +25,11 @@ import tempfile
 import time
 import tokenize
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
 
 import aiomanager
 from aiomanager import (
@@ -46,7 +46,8 @@ TESTS = {"test", "tests", "idle_test"}
 OTHERS = {"site-packages", "dist-packages", "__pycache__"}
 
 
-class Shared(NamedTuple):
+@dataclass(frozen=True)
+class Shared:
     """What a worker gets: blocking proxies, which pickle into any process."""
 
     tasks: SyncQueueProxy[tuple[int, str]]
@@ -57,7 +58,8 @@ class Shared(NamedTuple):
     lock: SyncLockProxy
 
 
-class Words(NamedTuple):
+@dataclass(frozen=True)
+class Words:
     """What one source file holds."""
 
     counts: Counter[str]
@@ -125,7 +127,9 @@ def add_to_report(lock: SyncLockProxy, report: Path, name: str, words: Words | N
 
 
 @contextmanager
-def crew(size: int, shared: Shared, root: Path, report: Path) -> Iterator[list[BaseProcess]]:
+def crew(
+    size: int, shared: Shared, root: Path, report: Path
+) -> Generator[list[BaseProcess], None, None]:
     """Start workers; whatever happens, none is left when the block ends."""
     # A fresh interpreter each: forking a program that runs an event loop is asking for trouble.
     spawn = multiprocessing.get_context("spawn")
@@ -166,7 +170,8 @@ async def show_progress(
         print(f"\r{line:.78}\x1b[K" if live else line, end="" if live else "\n", file=sys.stderr)
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Result:
     """What the shared objects hold in the end."""
 
     index: dict[str, list[int]]
@@ -229,7 +234,7 @@ def check_report(report: Path, files: set[str]) -> list[str]:
 
 def check_sample(result: Result, files: Sequence[str], root: Path) -> tuple[list[str], int, int]:
     """Count a sample again, in this process alone; return what differs, and the sample's size."""
-    index, counts, _ = result
+    index, counts = result.index, result.counts
     faults: list[str] = []
     sample = set(range(0, len(files), max(1, len(files) // 25)))
     rare = sorted(word for word, found in index.items() if len(found) <= 4)
@@ -250,7 +255,9 @@ def check_sample(result: Result, files: Sequence[str], root: Path) -> tuple[list
         if indexed[number] != set(again.counts if again else ()):
             faults.append(f"the words of {files[number]} differ")
     for word in words:
-        found = {n: w.counts[word] for n, w in recount.items() if w is not None and word in w.counts}
+        found = {
+            n: w.counts[word] for n, w in recount.items() if w is not None and word in w.counts
+        }
         if sorted(index[word]) != sorted(found) or counts[word] != sum(found.values()):
             faults.append(f"the files of {word!r} differ")
     return faults, len(sample), len(words)
@@ -258,7 +265,7 @@ def check_sample(result: Result, files: Sequence[str], root: Path) -> tuple[list
 
 def check(result: Result, files: Sequence[str], root: Path, report: Path) -> tuple[list[str], str]:
     """Return what is wrong with the result, and what was compared."""
-    index, counts, totals = result
+    index, counts, totals = result.index, result.counts, result.totals
     faults, sampled, words = check_sample(result, files, root)
     if totals["files"] + totals["unreadable"] != len(files):
         faults.append(f"{len(files)} files, but {totals['files']} indexed")
@@ -272,7 +279,7 @@ def check(result: Result, files: Sequence[str], root: Path, report: Path) -> tup
 
 def show(result: Result, files: Sequence[str], seconds: float, workers: int) -> None:
     """Print the result."""
-    index, counts, totals = result
+    index, counts, totals = result.index, result.counts, result.totals
     print(
         f"{totals['files']} files, {totals['lines']} lines, {totals['words']} words, "
         f"{len(index)} of them distinct"

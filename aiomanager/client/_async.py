@@ -359,7 +359,6 @@ class AsyncChannel(ChannelBase):
             self.book.leave()
         self._connection = None
         self._flush_scheduled = False
-        self._owners.clear()
 
     def fits(self, loop: object | None) -> bool:
         """Tell whether proxies that are made where `loop` runs may use this channel."""

@@ -67,14 +67,15 @@ class _Connection:
 
     def call(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> Any:
         """Carry out one call and return its result, or raise its error."""
-        if self._dirty:
-            self._recover()
         session = self.session
-        self._before = session.last_id
-        self.busy = self._dirty = True
         result: Any = None
         error: Exception | None = None
+        self.busy = True
         try:
+            if self._dirty:
+                self._recover()
+            self._before = session.last_id
+            self._dirty = True
             lone = session.lone_call(True, object_id, plan.name, wire, owner)
             if lone is None:
                 session.call(True, object_id, plan.name, wire, owner)
@@ -99,7 +100,10 @@ class _Connection:
                         # its own: it dies with the session, and the next call confirms it.
                         self._send()
         except BaseException:
-            self._interrupted()
+            try:
+                self._interrupted()
+            finally:
+                self.busy = False
             raise
         # Nothing is called from here on until the result is the caller's, so that no signal
         # handler runs in between: the interpreter lets them in at calls.
@@ -110,15 +114,19 @@ class _Connection:
 
     def post(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> None:
         """Send one call without waiting for its answer."""
-        if self._dirty:
-            self._recover()
-        self._before = self.session.last_id
-        self.busy = self._dirty = True
+        self.busy = True
         try:
+            if self._dirty:
+                self._recover()
+            self._before = self.session.last_id
+            self._dirty = True
             self.session.post(object_id, plan.name, wire, owner)
             self._send()
         except BaseException:
-            self._interrupted()
+            try:
+                self._interrupted()
+            finally:
+                self.busy = False
             raise
         self.busy = self._dirty = False
 
@@ -170,14 +178,12 @@ class _Connection:
     def _interrupted(self) -> None:
         """Leave the connection well after an exception, of whatever origin, in a call."""
         try:
-            if self.lost is None:
+            if self._dirty and self.lost is None:
                 self._recover()
         except Exception:
             # The first exception is the one to be raised. The connection is still dirty, or the
             # session lost: the next call finds out.
             pass
-        finally:
-            self.busy = False
 
     def _recover(self) -> None:
         """Take back whatever was under way, on a connection that nothing is left over from.
@@ -303,6 +309,7 @@ class _Connection:
     def abandon(self) -> None:
         """Close the descriptor, which a parent process uses, without a word."""
         sock, self._socket = self._socket, None
+        self.lost = SessionLost("the session is the parent process's own")
         if sock is not None:
             sock.close()
 
@@ -432,8 +439,11 @@ class BlockingChannel(ChannelBase):
         """Have the server count a reference before it sees this thread's next call."""
         connection = self._slot.connection
         if connection is not None:
-            reference.epoch = self.book.epoch
+            if connection.busy:
+                connection = connection.nested()
+            # In this order: counted twice is better than never, if a signal handler raises.
             connection.session.hold([reference.object_id])
+            reference.epoch = self.book.epoch
 
     def open(self) -> _Connection:
         """Return this thread's connection; connect unless a session of an ended thread is free.

@@ -277,6 +277,8 @@ class Dict(Nested, Generic[K, V], name="dict"):
 class DictProxy(AsyncProxy, Dict[K, V]):
     """A shared dict for async code."""
 
+    sync: "SyncDictProxy[K, V]"
+
     async def __aiter__(self) -> AsyncIterator[K]:
         """Iterate over the keys that are there when the iteration starts."""
         for key in await self.keys():
@@ -285,6 +287,8 @@ class DictProxy(AsyncProxy, Dict[K, V]):
 
 class SyncDictProxy(SyncProxy, Dict[K, V]):
     """A shared dict for blocking code, with the spelling of a plain one."""
+
+    aio: "DictProxy[K, V]"
 
     def __getitem__(self, key: K) -> V:
         return self.get_item(key)

@@ -52,9 +52,13 @@ class Event(SharedObject):
 class EventProxy(AsyncProxy, Event):
     """A shared event for async code."""
 
+    sync: "SyncEventProxy"
+
 
 class SyncEventProxy(SyncProxy, Event):
     """A shared event for blocking code."""
+
+    aio: "EventProxy"
 
 
 class EventFactory(AsyncFactory):

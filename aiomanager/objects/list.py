@@ -305,6 +305,8 @@ class List(Nested, Generic[V], name="list"):
 class ListProxy(AsyncProxy, List[V]):
     """A shared list for async code."""
 
+    sync: "SyncListProxy[V]"
+
     async def __aiter__(self) -> AsyncIterator[V]:
         """Iterate over the values by position, so that it sees what changes meanwhile."""
         position = 0
@@ -318,6 +320,8 @@ class ListProxy(AsyncProxy, List[V]):
 
 class SyncListProxy(SyncProxy, List[V]):
     """A shared list for blocking code, with the spelling of a plain one."""
+
+    aio: "ListProxy[V]"
 
     @overload
     def __getitem__(self, index: int) -> V: ...

@@ -147,6 +147,8 @@ class Lock(SharedObject):
 class LockProxy(AsyncProxy, Lock):
     """A shared lock for async code: `async with lock`."""
 
+    sync: "SyncLockProxy"
+
     async def __aenter__(self) -> "LockProxy":
         await self.acquire()
         return self
@@ -157,6 +159,8 @@ class LockProxy(AsyncProxy, Lock):
 
 class SyncLockProxy(SyncProxy, Lock):
     """A shared lock for blocking code: `with lock`."""
+
+    aio: "LockProxy"
 
     def acquire(
         self, blocking: bool = True, timeout: float | None = None, owner: str | None = None

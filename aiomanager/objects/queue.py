@@ -321,6 +321,8 @@ class Queue(SharedObject, Generic[V]):
 class QueueProxy(AsyncProxy, Queue[V]):
     """A shared queue for async code."""
 
+    sync: "SyncQueueProxy[V]"
+
     async def __aiter__(self) -> AsyncIterator[V]:
         """Get items until the queue is shut down and empty."""
         while True:
@@ -333,6 +335,8 @@ class QueueProxy(AsyncProxy, Queue[V]):
 
 class SyncQueueProxy(SyncProxy, Queue[V]):
     """A shared queue for blocking code."""
+
+    aio: "QueueProxy[V]"
 
     def __iter__(self) -> Iterator[V]:
         """Get items until the queue is shut down and empty."""

@@ -112,9 +112,13 @@ class Value(Nested, Generic[V]):
 class ValueProxy(AsyncProxy, Value[V]):
     """A shared value for async code."""
 
+    sync: "SyncValueProxy[V]"
+
 
 class SyncValueProxy(SyncProxy, Value[V]):
     """A shared value for blocking code."""
+
+    aio: "ValueProxy[V]"
 
     @property
     def value(self) -> V:

@@ -74,7 +74,8 @@ class ClientSession(Generic[W]):
         self._attachment = 0
         self.last_id = 0
         """The id of the last call."""
-        self._output: list[bytes] = []
+        self.output: list[bytes] = []
+        """The frames that wait to be written."""
         self._held: deque[tuple[int, bytes]] = deque()
         self._kept: list[int] = []
         self._taken: list[int] = []
@@ -94,13 +95,19 @@ class ClientSession(Generic[W]):
             or self._taken
             or size > self._largest
             or stream.kept_bytes >= self._window
-            or stream.unacknowledged >= self._most
+            or len(stream.kept) >= self._most
         ):
             self._add(call_id, payload)
         else:
             message = size.to_bytes(4, "big") + payload
-            stream.send(message)
-            self._output.append(message)
+            # As stream.send(), without the call.
+            number = stream.sent + 1
+            stream.kept.append((number, message))
+            stream.sent = number
+            stream.kept_bytes += size + 4
+            stream.told = stream.received
+            stream.unsaid = 0
+            self.output.append(message)
         return call_id
 
     def lone_call(
@@ -115,7 +122,7 @@ class ClientSession(Generic[W]):
             [CALL, stream.received, self.last_id + 1, object_id, name, arguments, owner]
         )
         size = len(payload)
-        if self._output or self._kept or self._taken or self._dropped or self._held or size > _LONE:
+        if self.output or self._kept or self._taken or self._dropped or self._held or size > _LONE:
             return None
         self.last_id = call_id = self.last_id + 1
         self.calls[call_id] = waiting
@@ -235,22 +242,22 @@ class ClientSession(Generic[W]):
         if self.stream.ack_due:
             # Before them: their own counts are old, and a server that is waiting for a newer one
             # may only take in so much.
-            self._output.append(frame(encode([ACK, self.stream.tell()])))
+            self.output.append(frame(encode([ACK, self.stream.tell()])))
         while self._held and self._room():
             message = frame(self._held.popleft()[1])
             self.stream.send_late(message)
-            self._output.append(message)
+            self.output.append(message)
 
     def _send(self, payload: bytes) -> None:
         message = frame(payload)
         self.stream.send(message)
-        self._output.append(message)
+        self.output.append(message)
 
     @property
     def has_output(self) -> bool:
         """Whether there is something to write."""
         return bool(
-            self._output or self._kept or self._taken or self._dropped or self.stream.ack_due
+            self.output or self._kept or self._taken or self._dropped or self.stream.ack_due
         )
 
     def data_to_send(self) -> list[bytes]:
@@ -259,8 +266,8 @@ class ClientSession(Generic[W]):
             self._send_notes()
         # Also behind other output: that may have been made before the bytes came that are now due.
         if self.stream.ack_due:
-            self._output.append(frame(encode([ACK, self.stream.tell()])))
-        output, self._output = self._output, []
+            self.output.append(frame(encode([ACK, self.stream.tell()])))
+        output, self.output = self.output, []
         return output
 
     def _send_notes(self) -> None:
@@ -269,7 +276,7 @@ class ClientSession(Generic[W]):
             self._send(encode([KEEP, self.stream.received, kept]))
         if self._taken:
             self._send_taken()
-        if self._dropped:
+        if self._dropped and self._room():
             dropped, self._dropped = self._dropped, []
             self._send(encode([RELEASE, self.stream.received, dropped]))
 
@@ -290,6 +297,8 @@ class ClientSession(Generic[W]):
             raise self._broken
         answered: list[tuple[W, list[Any]]] = []
         stream = self.stream
+        calls = self.calls
+        ack = 0
         try:
             for payload in self._frames.feed(data):
                 message = decode(payload)
@@ -299,11 +308,18 @@ class ClientSession(Generic[W]):
                     if kind == GOAWAY and len(message) >= 4 and type(message[2]) is int:
                         self.goaway = _end_of(message[2], str(message[3]))
                     continue
-                stream.receive(message[1], len(payload))
+                # As stream.receive(), without the call; the acks rise, and the last one counts.
+                if message[1] > stream.sent:
+                    raise ProtocolError("a message was acknowledged that was not sent")
+                ack = message[1]
+                stream.received += 1
+                stream.unsaid += len(payload)
                 if len(message) < 4 or type(message[2]) is not int:
                     raise BadEncoding("an answer must name its call")
                 call_id = message[2]
-                if kind in (RESULT, ERROR):
+                if kind == RESULT and call_id in calls:
+                    answered.append((calls.pop(call_id), message))
+                elif kind in (RESULT, ERROR):
                     if kind == ERROR and (len(message) < 6 or type(message[3]) is not int):
                         raise BadEncoding("an error has a code, a message and data")
                     waiting = self.calls.pop(call_id, None)
@@ -322,6 +338,7 @@ class ClientSession(Generic[W]):
                 raise
             # What came before is counted and does not come again: it must be told first.
             self._broken = error
+        stream.acknowledge(ack)
         self._send_held()
         return answered
 
@@ -334,7 +351,7 @@ class ClientSession(Generic[W]):
 
     def detach(self) -> None:
         """Lose the connection."""
-        self._output.clear()
+        self.output.clear()
         self._frames = FrameBuffer(self._largest)
         self._broken = None
         self.goaway = None
@@ -345,7 +362,7 @@ class ClientSession(Generic[W]):
         Raises:
             ProtocolError: the count cannot be right.
         """
-        self._output = self.stream.resume(received)
+        self.output = self.stream.resume(received)
         self._send_held()
 
     def end(self) -> list[W]:
@@ -354,7 +371,7 @@ class ClientSession(Generic[W]):
         self.calls.clear()
         self.cancelling.clear()
         self._held.clear()
-        self._output.clear()
+        self.output.clear()
         return waiting
 
 

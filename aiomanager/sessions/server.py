@@ -5,7 +5,7 @@ its end before the next begins, so each is atomic. There is no socket, clock or 
 """
 
 # receive_data() unpacks a lone call in a `try`, and looks at the parts only if that went well.
-# pyright: reportPossiblyUnbound=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from collections import deque
 from collections.abc import Callable
@@ -146,7 +146,8 @@ class ServerSession(Holder):
         """The client's number of the last connection that was let in."""
         self.ended = False
         self._calls: dict[int, _Call] = {}
-        self._inbox: deque[list[Any]] = deque()
+        self._inbox: deque[tuple[list[Any], int]] = deque()
+        """What came while too many answers are unconfirmed; not received yet."""
         self._inbox_bytes = 0
         self._last_kept: tuple[int, _Call] | None = None
         """The last call whose result was kept: its caller may have been interrupted there."""
@@ -183,18 +184,14 @@ class ServerSession(Holder):
             self._expiry.cancel()
             self._expiry = None
         self._output.clear()
+        self._inbox.clear()
+        self._inbox_bytes = 0
         self._frames = FrameBuffer(self._core.limits["frame"])
         self._write, self._close = write, close
         if frames:
             write(b"".join(frames))
         for call in list(self._calls.values()):
             call.waiter.resume()
-        # The count may have made room for answers, and nothing else may come from the client.
-        try:
-            self._work_off()
-        except ProtocolError as error:
-            self.close(error.code, str(error))
-            self.finish()
         self._core.flush()
 
     def detach(self) -> None:
@@ -333,17 +330,18 @@ class ServerSession(Holder):
                 # As stream.receive(), without the call.
                 if message[1] > stream.acknowledged:
                     stream.acknowledge(message[1])
-                stream.received += 1
-                stream.unsaid += len(payload)
-                if kind == CALL and not inbox and stream.kept_bytes <= OUTPUT:
-                    self._call(message)
-                elif inbox or stream.kept_bytes > OUTPUT:
-                    inbox.append(message)
+                if inbox or stream.kept_bytes > OUTPUT:
+                    inbox.append((message, len(payload)))
                     self._inbox_bytes += len(payload)
                     self._work_off()
-                    self._check_inbox(len(payload))
+                    self._check_inbox()
                 else:
-                    self._execute(message)
+                    stream.received += 1
+                    stream.unsaid += len(payload)
+                    if kind == CALL:
+                        self._call(message)
+                    else:
+                        self._execute(message)
                 if self.ended:
                     return  # type: ignore[unreachable]  # what was executed may have ended it
             # Also behind answers: those may have been made before the last of this came.
@@ -355,18 +353,24 @@ class ServerSession(Holder):
                 self._core.flush()
 
     def _work_off(self) -> None:
-        while self._inbox and self.stream.kept_bytes <= OUTPUT and not self.ended:
-            self._execute(self._inbox.popleft())
-        if not self._inbox:
-            self._inbox_bytes = 0
+        # What waits here counts as received when it is executed: only then may the client send
+        # more. If the connection is lost before that, it comes again.
+        stream = self.stream
+        inbox = self._inbox
+        while inbox and stream.kept_bytes <= OUTPUT and not self.ended:
+            message, size = inbox.popleft()
+            self._inbox_bytes -= size
+            stream.received += 1
+            stream.unsaid += size
+            self._execute(message)
 
-    def _check_inbox(self, last: int) -> None:
-        # KEEP and CANCEL do not count among what a client may have unconfirmed: each of its calls
-        # that wait may have both.
+    def _check_inbox(self) -> None:
+        # Only calls count among what a client may have unconfirmed. Each of them may have a HOLD
+        # before it and a CANCEL behind it, those that wait also a KEEP; one may be larger.
         limits = self._core.limits
         if (
-            len(self._inbox) > (limits["calls"] + len(self._calls)) * 2
-            or self._inbox_bytes - last > limits["window"] * 2 + limits["frame"]
+            len(self._inbox) > limits["calls"] * 4 + len(self._calls) * 2
+            or self._inbox_bytes > limits["window"] * 2 + limits["frame"]
         ):
             raise ProtocolError("more was sent than the limits allow before it was confirmed")
 

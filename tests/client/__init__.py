@@ -1,0 +1,1 @@
+"""Tests of the async clients, on every loop."""

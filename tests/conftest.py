@@ -1,0 +1,38 @@
+"""What all tests share: the loops that async tests run on, a server, a manager connected to it.
+
+Async tests run by anyio's pytest plugin, once on each loop of `anyio_backend`.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import aiomanager
+from aiomanager.server.process import PrivateServer
+
+LOOPS = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+@pytest.fixture(scope="module", params=[pytest.param(LOOPS[name], id=name) for name in LOOPS])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateServer]:
+    """A server process of the tests of one module."""
+    server = PrivateServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def manager(server: PrivateServer) -> AsyncIterator[aiomanager.Manager]:
+    """An async manager, connected to `server`."""
+    async with aiomanager.connect(server.address.url) as manager:
+        yield manager
