@@ -12,7 +12,7 @@ takes no time. What an App does stands for the shells, which are not part of the
 """
 
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -105,6 +105,12 @@ class WatchedSession(ServerSession):
             world: World = self._core.hands.world  # type: ignore[attr-defined]
             world.unkept |= {(self.session_id, call_id) for call_id in self._calls}
         super().finish()
+
+    def _work_off(self) -> None:
+        waiting = len(self._inbox)
+        super()._work_off()
+        world: World = self._core.hands.world  # type: ignore[attr-defined]
+        world.facts["executed late"] += waiting > len(self._inbox)
 
 
 class Hands:
@@ -510,6 +516,7 @@ class App:
         wire = _plans.of(request.operation).encode(request.arguments)
         call.call_id = session.call(call, request.object_id, name, wire, task.owner)
         self.flush_soon()
+        self.world.facts["held back"] += bool(session._held)
         random = self.world.random
         if request.cancel and random.random() < self.world.cancels:
             delay = random.choice((0.0, 0.003, 0.03, 0.3))
@@ -971,9 +978,7 @@ class Books:
 
     def get(self, task: Task) -> Steps:
         timeout = self.world.random.choice((None, None, 0.05, 1.0))
-        reply: Reply = yield Request(
-            self.queue, Queue.operations["get_delivery"], (True, timeout)
-        )
+        reply: Reply = yield Request(self.queue, Queue.operations["get_delivery"], (True, timeout))
         self.not_failed(reply, Empty)
         if reply.how == "completed" and timeout is None:
             raise Broken("a get without timeout was cancelled too late, and has no item")
@@ -1006,9 +1011,7 @@ class Books:
     def critical_section(self, task: Task) -> Steps:
         random = self.world.random
         timeout = random.choice((None, None, 0.1, 1.0))
-        reply: Reply = yield Request(
-            self.lock, Lock.operations["acquire_fenced"], (True, timeout)
-        )
+        reply: Reply = yield Request(self.lock, Lock.operations["acquire_fenced"], (True, timeout))
         self.not_failed(reply)
         if reply.how == "completed" and timeout is None:
             raise Broken("an acquire without timeout was cancelled too late")
@@ -1129,6 +1132,7 @@ class Books:
                 raise Broken(f"item {number} was never put, and was taken")
         if self.final["locked"]:
             raise Broken("the lock is held by nobody")
+
 
 def simulate(seed: int) -> Counter[str]:
     """Run the simulation of a seed; return how often what happened, or raise."""

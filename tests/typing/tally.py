@@ -73,11 +73,13 @@ class Tally(SharedObject):
             return False
         self._seats -= 1
         seat = object()
-        caller.holder.hold(seat, self._free_seat)
-        return Waiter.granted(True, lambda: (caller.holder.let_go(seat), self._free_seat())[1])
 
-    def _free_seat(self) -> None:
-        self._seats += 1
+        def give_back() -> None:
+            caller.holder.let_go(seat)
+            self._seats += 1
+
+        caller.holder.hold(seat, give_back)
+        return Waiter.granted(True, give_back)
 
     @reads
     def seats(self) -> int:
