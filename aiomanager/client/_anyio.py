@@ -218,6 +218,9 @@ class AnyioChannel(AsyncChannel):
                     group.start_soon(self._write, connection)
                     await self._read(connection)
                     group.cancel_scope.cancel()
+        except BaseException:
+            self._say_bye()  # the loop ends
+            raise
         finally:
             connection.lost = True
             with anyio.CancelScope(shield=True):

@@ -327,8 +327,8 @@ class AsyncChannel(ChannelBase):
         loop = self._here()
         if loop is None:
             raise RuntimeError(
-                "this proxy was made where no loop ran, and uses asyncio, which does not run here; "
-                "make it under 'async with aiomanager.connect(url)', or use 'proxy.sync'"
+                "this proxy uses asyncio, which does not run here: connect in this loop with "
+                "'async with aiomanager.connect(url)', or use 'proxy.sync'"
             )
         if self.loop is not loop:
             if self._in_use():

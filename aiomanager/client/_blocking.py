@@ -313,6 +313,12 @@ class _Connection:
         if sock is not None:
             sock.close()
 
+    def __del__(self) -> None:
+        # Nobody closed it, and the last proxy is gone: no word to the server, and no warning.
+        sock = getattr(self, "_socket", None)
+        if sock is not None:
+            sock.close()
+
 
 def _connected(address: Any, deadline: float) -> socket.socket:
     """Return a connected socket; a server that is busy accepting is waited for."""

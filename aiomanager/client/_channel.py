@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from aiomanager.client._process import AGENT, Forkable, client_id, epochs, host, watch_fork
 from aiomanager.errors import AuthenticationFailed, ConnectionLost
 from aiomanager.objects import TYPES
-from aiomanager.operation import SharedObject
+from aiomanager.operation import Operation, SharedObject
 from aiomanager.protocol.address import Address, parse_address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.keys import KeyCodec
@@ -399,8 +399,36 @@ def running_loop() -> object | None:
     return None if asyncio is None else cast("object", asyncio._get_running_loop())
 
 
+class LateChannel(ChannelBase):
+    """Stands for an async channel where no loop runs: proxies leave it when one first uses them."""
+
+    proxies_are = AsyncProxy
+
+    def _real(self) -> "AsyncChannel":
+        channel = async_channel(self.endpoint)
+        channel.types.update(self.types)
+        return cast("AsyncChannel", channel)
+
+    async def call(
+        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
+        owner: int = 0,
+    ) -> Any:  # fmt: skip
+        """Carry out one operation over the running loop's channel, which the proxy has then."""
+        channel = self._real()
+        object.__setattr__(proxy, "_channel", channel)
+        object.__setattr__(proxy, "_call", channel.call)
+        return await channel.call(proxy, operation, arguments, owner)
+
+    def owner(self) -> int:
+        """Return the token of the running task."""
+        return 0 if running_loop() is None else self._real().owner()
+
+    def after_fork(self) -> None:
+        """Nothing was inherited."""
+
+
 def new_async_channel(endpoint: Endpoint) -> "AsyncChannel":
-    """Return a new channel for the async library that runs here, for asyncio if none does."""
+    """Return a new channel for the async library that runs here."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         from aiomanager.client._anyio import AnyioChannel
@@ -416,7 +444,10 @@ def async_channel(endpoint: Endpoint) -> ChannelBase:
     loop = running_loop()
     place = 0 if loop is None else id(loop)
     channel = remembered_channel(AsyncProxy, endpoint, place)
-    if channel is None or not cast("AsyncChannel", channel).fits(loop):
+    if loop is None:
+        channel = channel or LateChannel(endpoint)
+        remember_channel(channel)
+    elif channel is None or not cast("AsyncChannel", channel).fits(loop):
         channel = new_async_channel(endpoint)
         channel.place = place
         remember_channel(channel)

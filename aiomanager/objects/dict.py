@@ -1,6 +1,14 @@
 """The shared dict: its operations, its two proxies and its factories."""
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from aiomanager.errors import VersionConflict
@@ -16,11 +24,13 @@ if TYPE_CHECKING:
 
     D = TypeVar("D", default=None)
     N = TypeVar("N", default=Never)
+    NO_DEFAULT = cast("Never", MISSING)
 else:
     from typing import TypeVar
 
     D = TypeVar("D")
     N = TypeVar("N")
+    NO_DEFAULT = MISSING
 
 __all__ = ("Dict", "DictProxy", "SyncDictProxy")
 
@@ -108,7 +118,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
         return dict(self._items)
 
     @writes
-    def pop(self, key: K, default: N = MISSING) -> V | N:  # type: ignore[assignment]
+    def pop(self, key: K, default: N = NO_DEFAULT) -> V | N:
         """Remove `key` and return its value, or `default` if it is given and `key` not there.
 
         Raises:
@@ -259,7 +269,9 @@ class Dict(Nested, Generic[K, V], name="dict"):
             self._items[key] = value
 
     @composite
-    def update_item(self, key: K, change: Any, default: Any = None) -> Generator[Any, Any, V]:
+    def update_item(
+        self, key: K, change: Callable[[V], V], default: V = None
+    ) -> Generator[Any, Any, V]:  # fmt: skip
         """Set `key` to `change(its value)` and return that; `default` stands for a missing one.
 
         `change` is called in the client, again whenever another client was faster.

@@ -5,7 +5,7 @@ operation walks and changes in one step on the server, so nobody has to read, ch
 back. A failed step changes nothing and is named in the error.
 """
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from aiomanager.errors import TooLarge
 from aiomanager.operation import Opaque, SharedObject, Step, reads, writes
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     D = TypeVar("D", default=Never)
+    NO_DEFAULT = cast("Never", MISSING)
 else:
     from typing import TypeVar
 
     D = TypeVar("D")
+    NO_DEFAULT = MISSING
 
 __all__ = ("MAX_STEPS", "Nested", "Place", "add", "check_path", "walk", "walk_into")
 
@@ -163,7 +165,7 @@ class Nested(SharedObject):
         raise NotImplementedError
 
     @reads
-    def get_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]
+    def get_nested(self, path: tuple[Step, ...], default: D = NO_DEFAULT) -> Opaque | D:
         """Return the value at `path`, or `default`, when given, if a step is missing.
 
         Raises:
@@ -217,7 +219,7 @@ class Nested(SharedObject):
         self._place(path, change=True).delete()
 
     @writes
-    def pop_nested(self, path: tuple[Step, ...], default: D = MISSING) -> Opaque | D:  # type: ignore[assignment]
+    def pop_nested(self, path: tuple[Step, ...], default: D = NO_DEFAULT) -> Opaque | D:
         """Remove the key or list position at `path` and return its value, else `default`.
 
         Raises:

@@ -11,8 +11,10 @@ from aiomanager.protocol._msgpack import new_packer, unpack_message, walk
 
 __all__ = (
     "ACK",
+    "BATCH",
     "BYE",
     "CALL",
+    "CALLS",
     "CANCEL",
     "CANCELLED",
     "ERROR",
@@ -20,9 +22,11 @@ __all__ = (
     "GOAWAY",
     "HOLD",
     "KEEP",
+    "LIGHT",
     "POST",
     "RELEASE",
     "RESULT",
+    "RESULTS",
     "decode",
     "encode",
 )
@@ -42,6 +46,8 @@ RELEASE: Final = 5
 """`[5, ack, [object ids]]`: one reference less to each."""
 BYE: Final = 6
 """`[6, ack]`: the session ends in good order."""
+CALLS: Final = 7
+"""`[7, ack, [[call id, object id, operation, [arguments], owner], ...]]`: up to BATCH calls."""
 
 # Sequenced, server to client
 RESULT: Final = 16
@@ -50,6 +56,8 @@ ERROR: Final = 17
 """`[17, ack, call id, code, message, data]`."""
 CANCELLED: Final = 18
 """`[18, ack, call id, outcome]`: 0 the call never happened, 1 it was completed."""
+RESULTS: Final = 19
+"""`[19, ack, [[call id, result], ...]]`: the results of several calls."""
 
 FIRST_UNSEQUENCED: Final = 32
 """Messages from here on are not counted, kept or sent again."""
@@ -57,6 +65,11 @@ ACK: Final = 32
 """`[32, ack]`, either way: nothing else to say."""
 GOAWAY: Final = 33
 """`[33, ack, code, message]`, server to client: this connection ends."""
+
+BATCH: Final = 128
+"""The most calls or results in one message."""
+LIGHT: Final = 4096
+"""Only calls and results whose parts are smaller than this travel together with others."""
 
 encode = new_packer().pack
 """Return a message as the payload of a frame."""

@@ -20,8 +20,10 @@ from aiomanager.protocol.frames import FrameBuffer, frame
 from aiomanager.protocol.handshake import Resume
 from aiomanager.protocol.messages import (
     ACK,
+    BATCH,
     BYE,
     CALL,
+    CALLS,
     CANCEL,
     CANCELLED,
     ERROR,
@@ -29,9 +31,11 @@ from aiomanager.protocol.messages import (
     GOAWAY,
     HOLD,
     KEEP,
+    LIGHT,
     POST,
     RELEASE,
     RESULT,
+    RESULTS,
     decode,
     encode,
 )
@@ -76,6 +80,8 @@ class ClientSession(Generic[W]):
         """The id of the last call."""
         self.output: list[bytes] = []
         """The frames that wait to be written."""
+        self._batch: list[list[Any]] = []
+        """Light calls that leave in one message."""
         self._held: deque[tuple[int, bytes]] = deque()
         self._kept: list[int] = []
         self._taken: list[int] = []
@@ -86,28 +92,26 @@ class ClientSession(Generic[W]):
     def call(self, waiting: W, object_id: int, name: str, arguments: list[Any], owner: int) -> int:
         """Add a call to the output; return its id, under which `waiting` is answered."""
         self.last_id = call_id = self.last_id + 1
-        payload = encode([CALL, self.stream.received, call_id, object_id, name, arguments, owner])
-        self.calls[call_id] = waiting
         stream = self.stream
-        size = len(payload)
-        if (
+        light = not (
             self._held
             or self._taken
-            or size > self._largest
             or stream.kept_bytes >= self._window
             or len(stream.kept) >= self._most
-        ):
-            self._add(call_id, payload)
+        )
+        for argument in arguments:
+            kind = type(argument)
+            if kind is list or ((kind is bytes or kind is str) and len(argument) >= LIGHT):
+                light = False
+        if light:
+            self.calls[call_id] = waiting
+            self._batch.append([call_id, object_id, name, arguments, owner])
+            if len(self._batch) == BATCH:
+                self._send_batch()
         else:
-            message = size.to_bytes(4, "big") + payload
-            # As stream.send(), without the call.
-            number = stream.sent + 1
-            stream.kept.append((number, message))
-            stream.sent = number
-            stream.kept_bytes += size + 4
-            stream.told = stream.received
-            stream.unsaid = 0
-            self.output.append(message)
+            payload = encode([CALL, stream.received, call_id, object_id, name, arguments, owner])
+            self.calls[call_id] = waiting
+            self._add(call_id, payload)
         return call_id
 
     def lone_call(
@@ -122,7 +126,15 @@ class ClientSession(Generic[W]):
             [CALL, stream.received, self.last_id + 1, object_id, name, arguments, owner]
         )
         size = len(payload)
-        if self.output or self._kept or self._taken or self._dropped or self._held or size > _LONE:
+        if (
+            size > _LONE
+            or self.output
+            or self._batch
+            or self._kept
+            or self._taken
+            or self._dropped
+            or self._held
+        ):
             return None
         self.last_id = call_id = self.last_id + 1
         self.calls[call_id] = waiting
@@ -186,6 +198,10 @@ class ClientSession(Generic[W]):
         Otherwise `waiting` gets the CANCELLED message, and an answer of the call is dropped.
         """
         self.calls.pop(call_id, None)
+        for position, item in enumerate(self._batch):
+            if item[0] == call_id:
+                del self._batch[position]
+                return False
         for position, (held_id, _) in enumerate(self._held):
             if held_id == call_id:
                 del self._held[position]
@@ -223,6 +239,8 @@ class ClientSession(Generic[W]):
                 f"the call is {len(payload)} bytes long and the server takes at most "
                 f"{self._largest}; send it in parts, or raise the server's limit"
             )
+        if self._batch:
+            self._send_batch()
         if self._taken:
             self._send_taken()
         if self._held or not self._room():
@@ -248,7 +266,20 @@ class ClientSession(Generic[W]):
             self.stream.send_late(message)
             self.output.append(message)
 
+    def _send_batch(self) -> None:
+        """Put the light calls so far into one message: the server gets them in their order."""
+        batch, self._batch = self._batch, []
+        received = self.stream.received
+        payload = encode([CALLS, received, batch])
+        if len(batch) == 1 or len(payload) > self._largest:
+            for item in batch:
+                self._send(encode([CALL, received, *item]))
+        else:
+            self._send(payload)
+
     def _send(self, payload: bytes) -> None:
+        if self._batch:
+            self._send_batch()
         message = frame(payload)
         self.stream.send(message)
         self.output.append(message)
@@ -257,11 +288,18 @@ class ClientSession(Generic[W]):
     def has_output(self) -> bool:
         """Whether there is something to write."""
         return bool(
-            self.output or self._kept or self._taken or self._dropped or self.stream.ack_due
+            self.output
+            or self._batch
+            or self._kept
+            or self._taken
+            or self._dropped
+            or self.stream.ack_due
         )
 
     def data_to_send(self) -> list[bytes]:
         """Return what is to be written now, and forget it."""
+        if self._batch:
+            self._send_batch()
         if self._kept or self._taken or self._dropped:
             self._send_notes()
         # Also behind other output: that may have been made before the bytes came that are now due.
@@ -314,6 +352,13 @@ class ClientSession(Generic[W]):
                 ack = message[1]
                 stream.received += 1
                 stream.unsaid += len(payload)
+                if kind == RESULTS:
+                    for item in _items(message):
+                        waiting = calls.pop(item[0], None)
+                        if waiting is not None:
+                            # As the RESULT that it would be alone.
+                            answered.append((waiting, [RESULT, ack, *item]))
+                    continue
                 if len(message) < 4 or type(message[2]) is not int:
                     raise BadEncoding("an answer must name its call")
                 call_id = message[2]
@@ -370,9 +415,19 @@ class ClientSession(Generic[W]):
         waiting = [*self.calls.values(), *self.cancelling.values()]
         self.calls.clear()
         self.cancelling.clear()
+        self._batch.clear()
         self._held.clear()
         self.output.clear()
         return waiting
+
+
+def _items(message: list[Any]) -> list[list[Any]]:
+    items: Any = message[2] if len(message) > 2 else None
+    if type(items) is not list or not all(
+        type(item) is list and len(item) >= 2 and type(item[0]) is int for item in items
+    ):
+        raise BadEncoding("results are an array of pairs of call id and result")
+    return items
 
 
 def _end_of(code: int, text: str) -> Exception:

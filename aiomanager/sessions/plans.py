@@ -297,12 +297,32 @@ def _checked(kind: str) -> Convert:
         def check(value: Any) -> Any:
             return value if type(value) is only else _coerced(value, types, kind)
 
+        if kind == "int":
+            return lambda value: _whole(check(value))
+        if kind == "str":
+            return lambda value: _text(check(value))
         return check
 
     def check_any(value: Any) -> Any:
-        return value if type(value) in types else _coerced(value, types, kind)
+        given = type(value)
+        if given is float:
+            return value
+        return _whole(value) if given is int else _coerced(value, types, kind)
 
     return check_any
+
+
+def _whole(value: int) -> int:
+    # Larger ones cannot be packed, which must be found out before calls are put together.
+    if -(1 << 63) <= value < 1 << 64:
+        return value
+    raise OverflowError("an integer argument must fit 64 bits")
+
+
+def _text(value: str) -> str:
+    if not value.isascii():
+        value.encode()  # lone surrogates cannot be packed
+    return value
 
 
 def _coerced(value: Any, types: tuple[type, ...], kind: str) -> Any:

@@ -30,8 +30,10 @@ from aiomanager.protocol.handshake import Hello
 from aiomanager.protocol.keys import wire_key
 from aiomanager.protocol.messages import (
     ACK,
+    BATCH,
     BYE,
     CALL,
+    CALLS,
     CANCEL,
     CANCELLED,
     ERROR,
@@ -39,9 +41,11 @@ from aiomanager.protocol.messages import (
     GOAWAY,
     HOLD,
     KEEP,
+    LIGHT,
     POST,
     RELEASE,
     RESULT,
+    RESULTS,
     decode,
     encode,
 )
@@ -122,6 +126,8 @@ class ServerSession(Holder):
         "_inbox_bytes",
         "_last_kept",
         "_output",
+        "_rest",
+        "_results",
         "_store",
         "_write",
         "attachment",
@@ -149,6 +155,10 @@ class ServerSession(Holder):
         self._inbox: deque[tuple[list[Any], int]] = deque()
         """What came while too many answers are unconfirmed; not received yet."""
         self._inbox_bytes = 0
+        self._rest: list[Any] = []
+        """The calls of a batch that wait until some answers are confirmed."""
+        self._results: list[list[Any]] | None = None
+        """The results so far, while a batch is carried out."""
         self._last_kept: tuple[int, _Call] | None = None
         """The last call whose result was kept: its caller may have been interrupted there."""
         self._output: list[bytes] = []
@@ -192,6 +202,12 @@ class ServerSession(Holder):
             write(b"".join(frames))
         for call in list(self._calls.values()):
             call.waiter.resume()
+        # The count may have made room for answers, and nothing else may come from the client.
+        try:
+            self._work_off()
+        except ProtocolError as error:
+            self.close(error.code, str(error))
+            self.finish()
         self._core.flush()
 
     def detach(self) -> None:
@@ -253,6 +269,7 @@ class ServerSession(Holder):
             and not self._frames.rest
             and not self._frames.missing
             and not self._inbox
+            and not self._rest
             and not self.ended
         ):
             try:
@@ -330,7 +347,7 @@ class ServerSession(Holder):
                 # As stream.receive(), without the call.
                 if message[1] > stream.acknowledged:
                     stream.acknowledge(message[1])
-                if inbox or stream.kept_bytes > OUTPUT:
+                if inbox or self._rest or stream.kept_bytes > OUTPUT:
                     inbox.append((message, len(payload)))
                     self._inbox_bytes += len(payload)
                     self._work_off()
@@ -357,7 +374,10 @@ class ServerSession(Holder):
         # more. If the connection is lost before that, it comes again.
         stream = self.stream
         inbox = self._inbox
-        while inbox and stream.kept_bytes <= OUTPUT and not self.ended:
+        while self._rest and stream.kept_bytes <= OUTPUT and not self.ended:
+            rest, self._rest = self._rest, []
+            self._call_many(rest)
+        while inbox and not self._rest and stream.kept_bytes <= OUTPUT and not self.ended:
             message, size = inbox.popleft()
             self._inbox_bytes -= size
             stream.received += 1
@@ -378,6 +398,8 @@ class ServerSession(Holder):
         kind = message[0]
         if kind in (CALL, POST):
             self._call(message)
+        elif kind == CALLS:
+            self._call_many(message[2] if len(message) > 2 else None)
         elif kind == KEEP:
             for call_id in _ids(message):
                 call = self._calls.get(call_id)
@@ -403,11 +425,35 @@ class ServerSession(Holder):
             raise ProtocolError(f"a client sends no message of type {kind}")
 
     def _call(self, message: list[Any]) -> None:
-        if len(message) != 7:
-            if len(message) < 7:
-                raise BadEncoding(f"a call has 7 elements, not {len(message)}")
-            message = message[:7]
-        kind, _, call_id, object_id, name, arguments, owner = message
+        if len(message) < 7:
+            raise BadEncoding(f"a call has 7 elements, not {len(message)}")
+        self._run(message[0], *message[2:7])
+
+    def _call_many(self, items: Any) -> None:
+        if type(items) is not list or len(cast("list[Any]", items)) > BATCH:
+            raise BadEncoding(f"a batch is an array of at most {BATCH} calls")
+        self._results = results = []
+        try:
+            for number, item in enumerate(cast("list[Any]", items)):
+                if self.stream.kept_bytes > OUTPUT:
+                    self._rest = items[number:]
+                    break
+                if type(item) is not list or len(cast("list[Any]", item)) < 5:
+                    raise BadEncoding("a call in a batch has 5 elements")
+                self._run(CALL, *item[:5])
+        finally:
+            self._results = None
+            if results:
+                payload = encode([RESULTS, self.stream.received, results])
+                if len(results) == 1 or len(payload) > self._core.limits["frame"]:
+                    for result in results:
+                        self._send(encode([RESULT, self.stream.received, *result]))
+                else:
+                    self._send(payload)
+
+    def _run(
+        self, kind: int, call_id: Any, object_id: Any, name: Any, arguments: Any, owner: Any
+    ) -> None:
         if (
             type(call_id) is not int
             or type(object_id) is not int
@@ -522,7 +568,17 @@ class ServerSession(Holder):
 
     def _answer(self, call_id: int, plan: Plan, result: Any) -> None:
         # What the body itself handed out is noted already.
-        wire = plan.encode_result(result)
+        wire = None if result is None else plan.encode_result(result)
+        if self._results is not None and (
+            wire is None
+            or type(wire) is int
+            or type(wire) is bool
+            or (type(wire) is not list and type(wire) is not float and len(wire) < LIGHT)
+        ):
+            if self._store.handed_out:
+                self._hold_handed_out()
+            self._results.append([call_id, wire])
+            return
         payload = encode([RESULT, self.stream.received, call_id, wire])
         self._finish_answer(payload)
 

@@ -3,6 +3,7 @@
 A wrong type is an error by `assert_type`, a mistake that goes unnoticed one by its needless ignore.
 """
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
@@ -60,7 +61,8 @@ def sync_managers() -> None:
 
 async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.dict({"a": 1}), DictProxy[str, int])
-    assert_type(await m.dict([(1, "a")]), DictProxy[int, str])
+    pairs = [(1, "a")]
+    assert_type(await m.dict(pairs), DictProxy[int, str])
     assert_type(await m.dict({"a": 1}, b=2), DictProxy[str, int])
     assert_type(await m.list([1, 2]), ListProxy[int])
     assert_type(await m.Value("i", 1), ValueProxy[int])
@@ -90,7 +92,8 @@ async def named_factories(m: aiomanager.Manager) -> None:
 
 def sync_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.dict({"a": 1}), SyncDictProxy[str, int])
-    assert_type(m.dict([(1, "a")]), SyncDictProxy[int, str])
+    pairs = [(1, "a")]
+    assert_type(m.dict(pairs), SyncDictProxy[int, str])
     assert_type(m.dict({"a": 1}, b=2), SyncDictProxy[str, int])
     assert_type(m.list([1, 2]), SyncListProxy[int])
     assert_type(m.Value("i", 1), SyncValueProxy[int])
@@ -207,8 +210,8 @@ async def lists(items: ListProxy[str]) -> None:
 def sync_lists(items: SyncListProxy[str]) -> None:
     assert_type(items[0], str)
     assert_type(items[1:], list[str])
-    assert_type([item for item in items], list[str])
-    assert_type(items + ["x"], list[str])
+    assert_type(list(items), list[str])
+    assert_type(items * 2, list[str])
     assert_type(len(items), int)
     assert_type(items.pop(0), str)
     items[0] = "x"
@@ -258,7 +261,7 @@ def sync_queues(queue: SyncQueueProxy[str]) -> None:
     assert_type(queue.get(), str)
     assert_type(queue.get_many(10, timeout=1), list[str])
     assert_type(queue.get_delivery(), tuple[str, bool])
-    assert_type([item for item in queue], list[str])
+    assert_type(list(queue), list[str])
     assert_type(queue.aio, QueueProxy[str])
 
 
@@ -303,10 +306,11 @@ def sync_events(event: SyncEventProxy) -> None:
 
 
 async def coroutines(d: DictProxy[str, int], queue: QueueProxy[str]) -> None:
-    later = d.get_item("k")
-    assert_type(later, Coroutine[Any, Any, int])
+    later: Coroutine[Any, Any, int] = d.get_item("k")
     assert_type(await later, int)
-    assert_type(queue.get(), Coroutine[Any, Any, str])  # pyright: ignore[reportUnusedCoroutine]
+    length, item = await asyncio.gather(d.length(), queue.get())
+    assert_type(length, int)
+    assert_type(item, str)
 
 
 # A user's own type
@@ -344,7 +348,7 @@ async def forgotten_await(d: DictProxy[str, int], queue: QueueProxy[str], lock: 
     queue.put("x")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     lock.release()  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     total: int = d.get_item("k")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    print(total + 1, d.get("k") + 1)  # type: ignore[operator]  # pyright: ignore
+    total += d.get_item("k")  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 
 
 async def cannot_be_awaited(d: DictProxy[str, int], lock: LockProxy) -> None:
@@ -359,7 +363,9 @@ async def cannot_be_awaited(d: DictProxy[str, int], lock: LockProxy) -> None:
         pass
 
 
-async def wrong_types(d: DictProxy[str, int], queue: QueueProxy[str], m: aiomanager.Manager) -> None:
+async def wrong_types(
+    d: DictProxy[str, int], queue: QueueProxy[str], m: aiomanager.Manager
+) -> None:
     await d.set("k", "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await d.get(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await d.increment("k", "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -136,3 +136,37 @@ def manager_in_worker(method: str) -> list[Any]:
         d = manager.dict(a=1)
         d["pid"] = os.getpid()
         return [d.copy() == {"a": 1, "pid": os.getpid()}, len(d)]
+
+
+def end_abruptly(d: Any) -> None:
+    d["ended"] = True
+    os._exit(0)
+
+
+def make_and_return(url: str) -> Any:
+    """Return a proxy, the only one of its object."""
+    import aiomanager.sync
+
+    return aiomanager.sync.connect(url).dict({"made": "there"})
+
+
+def length(d: Any) -> int:
+    return len(d)
+
+
+def keep_one(d: Any) -> None:
+    shared["kept"] = d
+
+
+def kept_length(_: Any) -> int:
+    return len(shared["kept"])
+
+
+def take_turn(lock: Any, order: Any, number: int) -> None:
+    with lock:
+        order.append(number)
+
+
+def get_and_die(q: Any) -> None:
+    q.get()
+    os.kill(os.getpid(), 9)

@@ -4,7 +4,6 @@ import asyncio
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -20,12 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings(FORKING),
     pytest.mark.parametrize("method", METHODS),
 ]
-
-
-@pytest.fixture
-def manager() -> Iterator[aiomanager.sync.Manager]:
-    with aiomanager.sync.Manager() as manager:
-        yield manager
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""A private server lives exactly as long as it should, wherever its manager was started."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiomanager.multiprocessing
+import aiomanager.sync
+
+from . import tasks
+from .helpers import FORKING, METHODS, SECONDS, alive, script, until
+
+STARTS = {
+    "native": "from aiomanager.sync import Manager",
+    "drop-in": "from aiomanager.multiprocessing import Manager",
+}
+START = """
+manager = Manager()
+d = manager.dict(a=1)
+# The pid of the server, and where its socket is.
+print(manager._server.pid, manager._server.address.path)
+"""
+ENDS = {
+    "normally": "",
+    "by sys.exit": "sys.exit(3)",
+    "by an exception": "raise SystemExit('the end')",
+    "by os._exit": "os._exit(0)",
+    "by SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
+    "by SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
+}
+FORK = """
+child = os.fork()
+if not child:
+    d['child'] = 1  # it has a connection of its own
+    while True:
+        signal.pause()
+print(child)
+"""
+
+
+@pytest.fixture
+def run() -> Iterator[Any]:
+    """Start scripts; end them, and whatever they named, whatever happens."""
+    scripts: list[subprocess.Popen[str]] = []
+
+    def start(*code: str) -> "subprocess.Popen[str]":
+        scripts.append(script("\n".join(["import os, signal, sys", *code])))
+        return scripts[-1]
+
+    yield start
+    for one in scripts:
+        one.kill()
+        one.communicate(timeout=SECONDS)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("start", STARTS)
+def test_the_server_ends_with_its_parent(start: str, end: str, run: Any) -> None:
+    parent = run(STARTS[start], START, "sys.stdin.readline()", ENDS[end])
+    pid, path = parent.stdout.readline().split()
+    assert alive(int(pid))
+    assert Path(path).exists()
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    until(lambda: not alive(int(pid)), "the server is still there")
+    assert not Path(path).parent.exists()
+
+
+@pytest.mark.parametrize("end", ["normally", "by SIGKILL"])
+def test_forked_children_live_on(end: str, run: Any) -> None:
+    parent = run(STARTS["native"], START, FORK, ENDS[end])
+    pid, _ = parent.stdout.readline().split()
+    child = int(parent.stdout.readline())
+    try:
+        until(lambda: not alive(int(pid)), "the server is still there")
+        assert alive(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_control_c(start: str, run: Any) -> None:
+    program = run(
+        STARTS[start],
+        START,
+        "try:\n    signal.pause()",
+        "except KeyboardInterrupt:\n    d['b'] = 2; print(sorted(d.items()))",
+        "sys.stdin.readline()",
+        "d['c'] = 3; manager.shutdown() if hasattr(manager, 'shutdown') else manager.close()",
+        "print('well')",
+    )
+    pid = int(program.stdout.readline().split()[0])
+    waiting = Path(f"/proc/{program.pid}/wchan")
+    until(lambda: waiting.exists() and alive(program.pid), "the program has ended")
+    os.killpg(program.pid, signal.SIGINT)
+    assert program.stdout.readline() == "[('a', 1), ('b', 2)]\n"
+    os.kill(pid, signal.SIGINT)
+    program.stdin.write("\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "well\n"
+    until(lambda: not alive(pid), "the server is still there")
+    assert program.wait(SECONDS) == 0
+
+
+@pytest.mark.filterwarnings(FORKING)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["native", "drop-in"])
+def test_a_manager_in_a_daemonic_worker(kind: str, method: str) -> None:
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        assert pool.apply(tasks.manager_in_worker, (kind,)) == [True, 2]
+
+
+@pytest.mark.parametrize("start", [aiomanager.sync.Manager, aiomanager.multiprocessing.Manager])
+def test_a_manager_started_in_a_thread(start: Any) -> None:
+    made: list[Any] = []
+
+    def make() -> None:
+        manager = start()
+        made.extend([manager, manager.dict(n=1)])
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join(SECONDS)
+    manager, d = made
+    with manager:
+        assert d.increment("n") == 2
+        # The server watches the process, not the thread that started it.
+        assert alive(manager._server.pid)
+
+
+@pytest.mark.parametrize("start", [aiomanager.sync.Manager, aiomanager.multiprocessing.Manager])
+def test_a_proxy_keeps_the_server(start: Any) -> None:
+    manager = start()
+    pid = manager._server.pid
+    d = manager.dict(n=1)
+    del manager
+    assert d.increment("n") == 2
+    assert alive(pid)
+    del d
+    until(lambda: not alive(pid), "nobody can reach the server, and it is still there")
