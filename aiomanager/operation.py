@@ -31,6 +31,7 @@ from typing import (
     Concatenate,
     Generic,
     NamedTuple,
+    Never,
     ParamSpec,
     TypeAlias,
     TypeVar,
@@ -331,7 +332,7 @@ class Operation(Generic[P, R]):
     @overload
     def __get__(
         self, instance: "AsyncProxy", owner: Any, /
-    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    ) -> Callable[P, Coroutine[Never, object, R]]: ...
     @overload
     def __get__(self, instance: object, owner: Any, /) -> Callable[P, R]: ...
     def __get__(self, instance: Any, owner: Any, /) -> Any:
@@ -364,7 +365,7 @@ class Composite(Generic[P, R]):
     @overload
     def __get__(
         self, instance: "AsyncProxy", owner: Any, /
-    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    ) -> Callable[P, Coroutine[Never, object, R]]: ...
     @overload
     def __get__(self, instance: object, owner: Any, /) -> Callable[P, R]: ...
     def __get__(self, instance: Any, owner: Any, /) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     D = TypeVar("D", default=None)
     N = TypeVar("N", default=Never)
-    NO_DEFAULT = cast("Never", MISSING)
+    NO_DEFAULT: Never = cast("Never", MISSING)
 else:
     from typing import TypeVar
 
@@ -270,7 +270,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
 
     @composite
     def update_item(
-        self, key: K, change: Callable[[V], V], default: V = None
+        self, key: K, change: Callable[[V], V], default: V = None,  # type: ignore[assignment]
     ) -> Generator[Any, Any, V]:  # fmt: skip
         """Set `key` to `change(its value)` and return that; `default` stands for a missing one.
 
@@ -283,7 +283,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
                 yield self.set_versioned(key, value, version)
             except VersionConflict:
                 continue
-            return value  # type: ignore[no-any-return]
+            return value
 
 
 class DictProxy(AsyncProxy, Dict[K, V]):

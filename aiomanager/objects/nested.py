@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     D = TypeVar("D", default=Never)
-    NO_DEFAULT = cast("Never", MISSING)
+    NO_DEFAULT: Never = cast("Never", MISSING)
 else:
     from typing import TypeVar
 

@@ -11,7 +11,6 @@ from aiomanager.protocol._msgpack import new_packer, unpack_message, walk
 
 __all__ = (
     "ACK",
-    "BATCH",
     "BYE",
     "CALL",
     "CALLS",
@@ -22,7 +21,6 @@ __all__ = (
     "GOAWAY",
     "HOLD",
     "KEEP",
-    "LIGHT",
     "POST",
     "RELEASE",
     "RESULT",
@@ -65,11 +63,6 @@ ACK: Final = 32
 """`[32, ack]`, either way: nothing else to say."""
 GOAWAY: Final = 33
 """`[33, ack, code, message]`, server to client: this connection ends."""
-
-BATCH: Final = 128
-"""The most calls or results in one message."""
-LIGHT: Final = 4096
-"""Only calls and results whose parts are smaller than this travel together with others."""
 
 encode = new_packer().pack
 """Return a message as the payload of a frame."""

@@ -11,11 +11,15 @@ from typing import Final
 
 from aiomanager.errors import ProtocolError
 
-__all__ = ("ACK_BYTES", "ACK_FRAMES", "Stream")
+__all__ = ("ACK_BYTES", "ACK_FRAMES", "BATCH", "LIGHT", "Stream")
 
 ACK_BYTES: Final = 1 << 16
 ACK_FRAMES: Final = 256
 """Who received so much since it last said so, and has nothing else to send, sends an ACK."""
+BATCH: Final = 128
+"""The most calls, or results, that travel in one message."""
+LIGHT: Final = 4096
+"""Only those whose parts are smaller than this travel together with others."""
 
 
 class Stream:

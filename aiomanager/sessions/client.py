@@ -20,7 +20,6 @@ from aiomanager.protocol.frames import FrameBuffer, frame
 from aiomanager.protocol.handshake import Resume
 from aiomanager.protocol.messages import (
     ACK,
-    BATCH,
     BYE,
     CALL,
     CALLS,
@@ -31,7 +30,6 @@ from aiomanager.protocol.messages import (
     GOAWAY,
     HOLD,
     KEEP,
-    LIGHT,
     POST,
     RELEASE,
     RESULT,
@@ -39,7 +37,7 @@ from aiomanager.protocol.messages import (
     decode,
     encode,
 )
-from aiomanager.protocol.stream import Stream
+from aiomanager.protocol.stream import BATCH, LIGHT, Stream
 
 __all__ = ("ClientSession", "error_of")
 

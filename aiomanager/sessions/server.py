@@ -30,7 +30,6 @@ from aiomanager.protocol.handshake import Hello
 from aiomanager.protocol.keys import wire_key
 from aiomanager.protocol.messages import (
     ACK,
-    BATCH,
     BYE,
     CALL,
     CALLS,
@@ -41,7 +40,6 @@ from aiomanager.protocol.messages import (
     GOAWAY,
     HOLD,
     KEEP,
-    LIGHT,
     POST,
     RELEASE,
     RESULT,
@@ -49,7 +47,7 @@ from aiomanager.protocol.messages import (
     decode,
     encode,
 )
-from aiomanager.protocol.stream import ACK_BYTES, ACK_FRAMES, Stream
+from aiomanager.protocol.stream import ACK_BYTES, ACK_FRAMES, BATCH, LIGHT, Stream
 from aiomanager.sessions.plans import Plan
 from aiomanager.sessions.store import Client, Store
 from aiomanager.waiter import Caller, Holder, Waiter
