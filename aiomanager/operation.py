@@ -329,7 +329,7 @@ class Operation(Generic[P, R]):
 
     @overload
     def __get__(self, instance: None, owner: Any, /) -> "Operation[P, R]": ...
-    @overload
+    @overload  # Never and object: with Any, mypy takes gather(d.get(k), queue.get()) for Any
     def __get__(
         self, instance: "AsyncProxy", owner: Any, /
     ) -> Callable[P, Coroutine[Never, object, R]]: ...

@@ -77,6 +77,8 @@ class Manager(SyncFactories):
         except BaseException:
             self._server.stop()
             raise
+        # A server that nobody can reach any more ends; a proxy can, without its manager.
+        self._channel.server = self._server
 
     def _open(self, endpoint: Any, types: Iterable[type[SharedObject]]) -> None:
         channel = BlockingChannel(endpoint)

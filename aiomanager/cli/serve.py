@@ -121,12 +121,13 @@ def _say_ready(bound: "Address", keyed: bool) -> None:
 
 def _why_not(address: "Address", error: OSError) -> str:
     url = address.url
-    if error.errno == errno.EADDRINUSE or "already" in str(error):
+    if error.errno == errno.EADDRINUSE:
         return (
             f"something listens on {url} already: use that server, end it, or choose another URL"
         )
     if isinstance(error, FileExistsError):
-        return f"cannot listen on {url}: a file that is no socket is there; choose another path"
+        file = error.filename or address.path
+        return f"cannot listen on {url}: {file} is a file of another kind; choose another path"
     reason = error.strerror or str(error)
     if isinstance(error, PermissionError):
         return f"cannot listen on {url} ({reason}): choose an address that is yours to use"

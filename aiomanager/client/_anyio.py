@@ -76,6 +76,7 @@ class _Connection:
     def __init__(self, stream: ByteStream, sock: socket.socket, handshake: ClientHandshake) -> None:
         self.stream = stream
         self.sock = sock
+        self._direct = _on_trio()  # elsewhere the stream may hold back bytes of its own
         self.handshake: ClientHandshake | None = handshake
         self.lost = False
         self.scope = anyio.CancelScope()
@@ -85,6 +86,21 @@ class _Connection:
 
     def abort(self) -> None:
         self.scope.cancel()
+
+    async def send(self, data: bytes) -> None:
+        """Write all bytes."""
+        sent = 0
+        if self._direct:
+            # Without a checkpoint, where the end of the loop could raise and leave open what is
+            # written and what not.
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                pass
+        if sent < len(data):
+            self.in_a_write = True
+            await self.stream.send(data[sent:] if sent else data)
+            self.in_a_write = False
 
     async def shake(self) -> None:
         """Carry out the handshake."""
@@ -122,9 +138,8 @@ class AnyioChannel(AsyncChannel):
         self._background: Any = None
 
     def _task(self) -> object | None:
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
-            return cast("object", trio.lowlevel.current_task())
+        if _on_trio():
+            return cast("object", sys.modules["trio"].lowlevel.current_task())
         try:
             return asyncio.current_task()
         except RuntimeError:
@@ -169,9 +184,8 @@ class AnyioChannel(AsyncChannel):
         await opening
 
     def _start(self, opening: _Answer, living: anyio.CancelScope) -> None:
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
-            trio.lowlevel.spawn_system_task(self._live, opening, living)
+        if _on_trio():
+            sys.modules["trio"].lowlevel.spawn_system_task(self._live, opening, living)
         else:
             task = asyncio.get_running_loop().create_task(self._live(opening, living))
             self._background = task
@@ -242,7 +256,7 @@ class AnyioChannel(AsyncChannel):
                 self._flush_scheduled = False
                 session = self._session
                 if connection.last_words is not None:
-                    await connection.stream.send(connection.last_words)
+                    await connection.send(connection.last_words)
                     # The server closes the connection when it has read them.
                     await connection.stream.send_eof()
                     return
@@ -250,9 +264,7 @@ class AnyioChannel(AsyncChannel):
                     return
                 data = self._to_write(session)
                 if data:
-                    connection.in_a_write = True
-                    await connection.stream.send(data)
-                    connection.in_a_write = False
+                    await connection.send(data)
         except _GONE:
             connection.abort()
 
@@ -321,6 +333,11 @@ class AnyioChannel(AsyncChannel):
         self._forget()
         self.loop = None
         self.place = 0
+
+
+def _on_trio() -> bool:
+    trio = sys.modules.get("trio")  # what was never imported does not run
+    return trio is not None and trio.lowlevel.in_trio_task()
 
 
 async def _stream(address: Address) -> Any:

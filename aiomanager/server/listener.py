@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any, cast
 
 from aiomanager.client._channel import peer_of, tune
@@ -211,29 +212,25 @@ def _pidfd(pid: int) -> int:
         return -1
 
 
-def _bind_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
-    """Bind a socket that only this user can use; return it and what removes its file."""
+def _listen_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
+    """Listen on a socket that only this user can use; return it and what removes its file."""
     path = Path(name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists():
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise FileExistsError(f"{path} exists and is no socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(name)
-            except (ConnectionRefusedError, FileNotFoundError):
-                path.unlink(missing_ok=True)  # left by a server that was killed
-            else:
-                raise OSError(f"a server is listening on {path} already")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
     try:
-        sock.bind(name)
+        # Between bind and listen a socket looks like one left by a server that was killed.
+        with _alone_in(path.parent):
+            if path.exists():
+                _remove_stale(path)
+            mask = os.umask(0o177)
+            try:
+                sock.bind(name)
+            finally:
+                os.umask(mask)
+            sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise
-    finally:
-        os.umask(mask)
     mine = path.stat().st_ino
 
     def remove() -> None:
@@ -242,6 +239,48 @@ def _bind_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
                 path.unlink()
 
     return sock, remove
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a server that was killed; raise OSError for anything else."""
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(errno.EEXIST, "exists and is no socket", str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # it listens, and many wait for it
+    raise OSError(errno.EADDRINUSE, "a server listens there already", str(path))
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Generator[None]:
+    """Keep other servers that start in the same directory waiting.
+
+    For a second at most: whoever can read the directory could hold this lock for ever.
+    """
+    import fcntl
+
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        yield
+        return
+    try:
+        deadline = monotonic() + 1.0
+        while monotonic() < deadline:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Server:
@@ -304,7 +343,7 @@ class Server:
         return self.address
 
     async def _listen_unix(self, name: str) -> asyncio.Server:
-        sock, self._remove = _bind_unix(name)
+        sock, self._remove = _listen_unix(name)
         return await self.loop.create_unix_server(
             lambda: _Connection(self), sock=sock, backlog=BACKLOG
         )

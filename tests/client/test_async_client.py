@@ -777,9 +777,7 @@ async def test_a_server_that_is_killed_and_another_in_its_place(tmp_path: Path) 
                 os.kill(first.pid, 9)
                 with pytest.raises(SessionLost):
                     await waiter.result()
-            second = await anyio.to_thread.run_sync(
-                PrivateServer, parse_address(f"unix://{where}")
-            )
+            second = await anyio.to_thread.run_sync(PrivateServer, parse_address(f"unix://{where}"))
             # The first call finds the new server; what the old one had is gone.
             assert await manager.names() == {}
             for _ in range(3):

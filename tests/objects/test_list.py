@@ -18,8 +18,10 @@ bounds = st.one_of(st.none(), indices)
 steps = st.one_of(st.none(), st.sampled_from([1, -1, 2, -2, 0]))
 
 
-def assign(model: list[Any], new: list[Any], *bounds: int | None) -> None:
-    model[slice(*bounds)] = new
+def assign(
+    model: list[Any], new: list[Any], start: Any = None, stop: Any = None, step: Any = None
+) -> None:
+    model[start:stop:step] = new
 
 
 def remove(model: list[Any], *bounds: int | None) -> None:

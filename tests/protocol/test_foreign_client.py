@@ -224,9 +224,7 @@ def test_a_wrong_key(place: tuple[str, bytes | None]) -> None:
         assert caught.value.code == 104
 
 
-@pytest.mark.skipif(
-    shutil.which("node") is None or not JAVASCRIPT.exists(), reason="needs node"
-)
+@pytest.mark.skipif(shutil.which("node") is None or not JAVASCRIPT.exists(), reason="needs node")
 def test_javascript(place: tuple[str, bytes | None]) -> None:
     """The same again in a language without msgpack, integers and tuples."""
     url, secret = place

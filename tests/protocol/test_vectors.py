@@ -492,9 +492,7 @@ def table_rows(page: str) -> list[list[str]]:
 
 
 def test_the_page_of_errors_is_the_code() -> None:
-    rows = {
-        int(row[0]): row[1:] for row in table_rows("errors.md") if row[0].strip("| ").isdigit()
-    }
+    rows = {int(row[0]): row[1:] for row in table_rows("errors.md") if row[0].strip("| ").isdigit()}
     known = {vector["code"]: vector for vector in ERRORS if vector["name"]}
     assert rows.keys() == known.keys()
     for code, (name, python, *_) in rows.items():

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
+import anyio
 from tally import SyncTallyProxy, TallyProxy
 
 import aiomanager
@@ -308,9 +309,13 @@ def sync_events(event: SyncEventProxy) -> None:
 async def coroutines(d: DictProxy[str, int], queue: QueueProxy[str]) -> None:
     later: Coroutine[Any, Any, int] = d.get_item("k")
     assert_type(await later, int)
-    length, item = await asyncio.gather(d.length(), queue.get())
-    assert_type(length, int)
-    assert_type(item, str)
+    assert_type(await asyncio.gather(d.length(), queue.get()), tuple[int, str])
+    assert_type(await asyncio.wait_for(queue.get(), 1.5), str)
+    async with asyncio.TaskGroup() as group:
+        assert_type(group.create_task(queue.get()), asyncio.Task[str])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(d.set, "k", 1)
+        tasks.start_soon(d.set, 1, 1)  # type: ignore[arg-type]  # pyright: ignore
 
 
 # A user's own type
@@ -348,7 +353,7 @@ async def forgotten_await(d: DictProxy[str, int], queue: QueueProxy[str], lock: 
     queue.put("x")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     lock.release()  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     total: int = d.get_item("k")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    total += d.get_item("k")  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    print(total, 1 + d.get_item("k"))  # type: ignore[operator]  # pyright: ignore
 
 
 async def cannot_be_awaited(d: DictProxy[str, int], lock: LockProxy) -> None:
@@ -358,7 +363,7 @@ async def cannot_be_awaited(d: DictProxy[str, int], lock: LockProxy) -> None:
     len(d)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     print("k" in d)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
     for key in d:  # type: ignore[attr-defined]  # pyright: ignore
-        print(key)
+        del key
     with lock:  # type: ignore[attr-defined]  # pyright: ignore
         pass
 
