@@ -7,9 +7,10 @@ The decorator says the kind of an operation:
 
     @reads      answers at once and changes nothing
     @writes     answers at once and may change the object
-    @waits      may answer later (`R | Waiter[R]`); what it hands out can be taken back
+    @waits      may answer later (`R | Waiter[R]`)
+    @consumes   as waits, and what it hands out can be taken back until its caller has kept it
     @owned      as writes, and is told who calls (`caller: Caller` first, unseen by clients)
-    @acquires   as waits, and is told who calls
+    @acquires   as consumes, and is told who calls
 """
 
 import types
@@ -60,6 +61,7 @@ __all__ = (
     "acquires",
     "bind",
     "composite",
+    "consumes",
     "drive",
     "drive_blocking",
     "owned",
@@ -306,11 +308,20 @@ def bind(
 class Operation(Generic[P, R]):
     """One declared operation: its body, its kind, and its signature on the wire."""
 
-    def __init__(self, body: Callable[..., Any], *, writes: bool, waits: bool, owned: bool) -> None:
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        *,
+        writes: bool = True,
+        waits: bool = False,
+        consumes: bool = False,
+        owned: bool = False,
+    ) -> None:
         self.body = body
         self.name = body.__name__
         self.writes = writes
         self.waits = waits
+        self.consumes = consumes
         self.owned = owned
         self.__doc__ = body.__doc__
         self.client_side: Callable[..., Generator[Any, Any, R]] | None = None
@@ -430,27 +441,32 @@ def composite(body: Callable[Concatenate[Any, P], Generator[Any, Any, R]]) -> Co
 
 def reads(body: Callable[Concatenate[Any, P], R]) -> Operation[P, R]:
     """Declare an operation that answers at once and changes nothing."""
-    return Operation(body, writes=False, waits=False, owned=False)
+    return Operation(body, writes=False)
 
 
 def writes(body: Callable[Concatenate[Any, P], R]) -> Operation[P, R]:
     """Declare an operation that answers at once and may change the object."""
-    return Operation(body, writes=True, waits=False, owned=False)
+    return Operation(body)
 
 
 def waits(body: Callable[Concatenate[Any, P], R | Waiter[R]]) -> Operation[P, R]:
+    """Declare an operation that may answer later."""
+    return Operation(body, waits=True)
+
+
+def consumes(body: Callable[Concatenate[Any, P], R | Waiter[R]]) -> Operation[P, R]:
     """Declare an operation that may answer later, and can be taken back until it is kept."""
-    return Operation(body, writes=True, waits=True, owned=False)
+    return Operation(body, waits=True, consumes=True)
 
 
 def owned(body: Callable[Concatenate[Any, Caller, P], R]) -> Operation[P, R]:
     """Declare an operation that answers at once, may change the object, and knows its caller."""
-    return Operation(body, writes=True, waits=False, owned=True)
+    return Operation(body, owned=True)
 
 
 def acquires(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:
     """Declare an operation that knows its caller, may answer later, and can be taken back."""
-    return Operation(body, writes=True, waits=True, owned=True)
+    return Operation(body, waits=True, consumes=True, owned=True)
 
 
 class SharedObject:
@@ -487,7 +503,8 @@ class SharedObject:
             if isinstance(member, types.FunctionType) and not attribute.startswith("_"):
                 raise TypeError(
                     f"{cls.__name__}.{attribute}: a public method of a shared type must be "
-                    "declared with @reads, @writes, @waits, @owned, @acquires or @composite; "
+                    "declared with @reads, @writes, @waits, @consumes, @owned, @acquires or "
+                    "@composite; "
                     "start its name with an underscore to keep it on the server"
                 )
         cls.maker = (

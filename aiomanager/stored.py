@@ -20,6 +20,7 @@ __all__ = (
     "References",
     "SpelledKey",
     "Stored",
+    "apart",
     "as_held",
     "comparable",
     "first_key",
@@ -128,6 +129,15 @@ class Stored:
         made._tree = value
         return made
 
+    def copy(self) -> "Stored":
+        """Return another stored value, equal to this one now."""
+        packed = self.packed()
+        if type(packed) is bytes:
+            return type(self)(packed)
+        if type(packed) is list:
+            return type(self)(cast("bytes", packed[0]), self._references)
+        return self.of(packed)
+
     def open(self) -> Any:
         """Return the value, for reading only."""
         return self._tree if self._data is None else self.codec.open(self._data)
@@ -170,6 +180,11 @@ class Stored:
         return self.codec.equal(self.packed(), right)
 
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+def apart(value: Any) -> Any:
+    """Return an equal stored value that changes on its own."""
+    return value.copy() if isinstance(value, Stored) else value
 
 
 def comparable(value: Any) -> Any:

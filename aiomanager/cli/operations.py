@@ -67,7 +67,7 @@ def _operation(operation: Operation[..., Any]) -> dict[str, Any]:
 
 def _kind(operation: Operation[..., Any]) -> str:
     if operation.waits:
-        return "acquires" if operation.owned else "waits"
+        return "acquires" if operation.owned else "consumes" if operation.consumes else "waits"
     if operation.owned:
         return "owned"
     return "writes" if operation.writes else "reads"

@@ -34,7 +34,7 @@ AIOMANAGER_AUTHKEY or --authkey-file gives, everybody must prove to know it."""
 
 KEY_ADVICE: Final = (
     "make one with: export AIOMANAGER_AUTHKEY="
-    '"$(python3 -c \'import secrets; print(secrets.token_hex(32))\')"'
+    "\"$(python3 -c 'import secrets; print(secrets.token_hex(32))')\""
 )
 
 
@@ -122,9 +122,7 @@ def _say_ready(bound: "Address", keyed: bool) -> None:
 def _why_not(address: "Address", error: OSError) -> str:
     url = address.url
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"something listens on {url} already: use that server, end it, or choose another URL"
-        )
+        return f"something listens on {url} already: use that server, end it, or choose another URL"
     if isinstance(error, FileExistsError):
         file = error.filename or address.path
         return f"cannot listen on {url}: {file} is a file of another kind; choose another path"
@@ -207,8 +205,7 @@ def _file_key(path: Path) -> bytes:
         raise UserError(f"cannot read the key in {path}: {error.strerror}", 2) from error
     if mode.st_uid == os.geteuid() and mode.st_mode & stat.S_IROTH:
         print(
-            f"aiomanager serve: other users can read the key in {path}; "
-            f"run: chmod 600 {path}",
+            f"aiomanager serve: other users can read the key in {path}; run: chmod 600 {path}",
             file=sys.stderr,
         )
     text = key.rstrip(b"\r\n")

@@ -207,7 +207,7 @@ class AsyncChannel(ChannelBase):
                 steps = operation.client_side(proxy, *arguments)
                 return await drive(steps, next(steps))
             raise error
-        if not plan.waits:
+        if not plan.consumes:
             result = plan.decode_result(message[3])
             if result is ABSENT:
                 return arguments[cast("int", operation.default_index)]
@@ -249,7 +249,7 @@ class AsyncChannel(ChannelBase):
         message = self._message(answer)
         if message is not None:
             self._discard(plan, message)
-            if not plan.waits or message[0] == ERROR:
+            if not plan.consumes or message[0] == ERROR:
                 return None
         outcome = self._new_answer()
         if not session.cancel(call_id, outcome):
@@ -354,9 +354,9 @@ class AsyncChannel(ChannelBase):
 
     def _forget(self) -> None:
         """Be as new: the loop, or the process, is another one."""
-        if self._session is not None:
-            self._session = None
-            self.book.leave()
+        session, self._session = self._session, None
+        if session is not None:
+            self.book.leave(session.session_id)
         self._connection = None
         self._flush_scheduled = False
 
@@ -371,7 +371,7 @@ class AsyncChannel(ChannelBase):
         assert welcome is not None
         self._grace = welcome.grace
         self._session = ClientSession(welcome.session, welcome.limits)
-        self.book.join(welcome.server)
+        self.book.join(welcome.server, welcome.session)
         self._carry(connection, self._session)
 
     def _carry(self, connection: Carrier, session: ClientSession[Answer]) -> None:
@@ -484,7 +484,7 @@ class AsyncChannel(ChannelBase):
         connection, self._connection = self._connection, None
         if session is None:
             return None
-        self.book.leave()
+        self.book.leave(session.session_id)
         for answer in session.end():
             if not answer.done():
                 answer.set_exception(type(error)(*error.args))

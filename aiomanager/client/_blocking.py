@@ -61,6 +61,7 @@ class _Connection:
         welcome = self._connect(None)
         self._grace = welcome.grace
         self.session: ClientSession[bool] = ClientSession(welcome.session, welcome.limits)
+        channel.book.join(welcome.server, welcome.session)
         self.lost: Exception | None = None
 
     # Calls
@@ -93,7 +94,7 @@ class _Connection:
                 error = error_of(message, self._channel.decode_key)
             else:
                 result = plan.decode_result(message[3])
-                if plan.waits:
+                if plan.consumes:
                     session.keep(message[2])
                     if not plan.owned:
                         # An item is the caller's when this returns. A lock needs no message of
@@ -305,6 +306,7 @@ class _Connection:
                 pass
         self.lost = self.lost or ConnectionLost("the manager was closed")
         self._drop()
+        self._channel.session_lost(self)
 
     def abandon(self) -> None:
         """Close the descriptor, which a parent process uses, without a word."""
@@ -480,19 +482,17 @@ class BlockingChannel(ChannelBase):
         return connection
 
     def session_lost(self, connection: _Connection) -> None:
-        """Know that the server counts nothing any more for this process."""
+        """Know that the session of a connection has ended."""
         self._all.discard(connection)
-        self.book.renew()
+        self.book.leave(connection.session.session_id)
 
     def close(self) -> None:
         """End all sessions of this process in good order."""
         self._closed = True
         for connection in list(self._all):
             connection.close()
-        self._all.clear()
         self._free.clear()
         self._slot = _Slot()
-        self.book.renew()
 
     def after_fork(self) -> None:
         """Close the inherited sockets in the child; it connects anew when it calls."""

@@ -186,7 +186,7 @@ class Book(Forkable):
         self.epoch = next(epochs)
         self.dropped: deque[int] = deque()
         self._server = b""
-        self._sessions = 0
+        self._sessions: set[bytes] = set()
         self._lent: deque[tuple[float, Reference]] = deque()
         watch_fork(self)
 
@@ -194,21 +194,21 @@ class Book(Forkable):
         """Begin anew: the server counts nothing for the child yet."""
         self.renew()
         self._lent.clear()
-        self._sessions = 0
+        self._sessions = set()
 
-    def join(self, server: bytes) -> None:
+    def join(self, server: bytes, session: bytes) -> None:
         """Know of a new session with the server of this id."""
         if server != self._server:
             self._server = server
             self.renew()
-        self._sessions += 1
+        self._sessions.add(session)
 
-    def leave(self) -> None:
+    def leave(self, session: bytes) -> None:
         """Know that a session has ended: with the last one, the server may forget this process."""
-        self._sessions -= 1
-        if self._sessions <= 0:
-            self._sessions = 0
-            self.renew()
+        if session in self._sessions:
+            self._sessions.discard(session)
+            if not self._sessions:
+                self.renew()
 
     def renew(self) -> None:
         """Know that the server counts none of the references so far."""

@@ -7,7 +7,7 @@ from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
 from aiomanager.operation import V, composite, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
-from aiomanager.stored import comparable
+from aiomanager.stored import apart, comparable
 
 __all__ = ("List", "ListProxy", "SyncListProxy")
 
@@ -137,8 +137,11 @@ class List(Nested, Generic[V], name="list"):
 
     @writes
     def multiply(self, count: int) -> None:
-        """Repeat the values `count` times in place, as `*=` does."""
-        self._items *= count
+        """Repeat the values `count` times in place, as `*=` does; each is a value of its own."""
+        items = self._items
+        if count <= 0:
+            items.clear()
+        items += [apart(item) for _ in range(count - 1) for item in items]
 
     @reads
     def contains(self, value: V) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, cast
 
 from aiomanager.errors import Empty, Full, ShutDown
-from aiomanager.operation import SharedObject, V, reads, waits, writes
+from aiomanager.operation import SharedObject, V, consumes, reads, waits, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.waiter import Waiter, WaitQueue
 
@@ -203,7 +203,7 @@ class Queue(SharedObject, Generic[V]):
         if len(self._getters):
             self._serve()
 
-    @waits
+    @consumes
     def get(self, block: bool = True, timeout: float | None = None) -> V | Waiter[V]:
         """Remove the first item and return it, once there is one.
 
@@ -216,7 +216,7 @@ class Queue(SharedObject, Generic[V]):
         """
         return cast("V", self._get(_Get(1, _one), block, timeout))
 
-    @waits
+    @consumes
     def get_nowait(self) -> V | Waiter[V]:
         """Remove the first item and return it, if there is one now.
 
@@ -226,7 +226,7 @@ class Queue(SharedObject, Generic[V]):
         """
         return cast("V", self._get(_Get(1, _one), False, None))
 
-    @waits
+    @consumes
     def get_delivery(
         self, block: bool = True, timeout: float | None = None
     ) -> tuple[V, bool] | Waiter[tuple[V, bool]]:
@@ -239,7 +239,7 @@ class Queue(SharedObject, Generic[V]):
         """
         return cast("tuple[V, bool]", self._get(_Get(1, _delivery), block, timeout))
 
-    @waits
+    @consumes
     def get_many(
         self, limit: int, block: bool = True, timeout: float | None = None
     ) -> list[V] | Waiter[list[V]]:

@@ -35,6 +35,7 @@ class Plan:
 
     __slots__ = (
         "body",
+        "consumes",
         "decode_result",
         "decoders",
         "encode_result",
@@ -61,9 +62,10 @@ class Plan:
         self.body: Any = None if operation is None else operation.body
         self.owned = operation is not None and operation.owned
         self.waits = operation is not None and operation.waits
+        self.consumes = operation is not None and operation.consumes
         self.writes = operation is not None and operation.writes
-        self.quick = operation is not None and not (operation.owned or operation.waits)
-        """Whether the operation answers at once and need not know its caller."""
+        self.quick = operation is not None and not operation.owned
+        """Whether the operation need not know its caller."""
         self.decoders = decoders
         """How the arguments are decoded, by their number."""
         self.encoders = encoders

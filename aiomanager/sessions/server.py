@@ -158,7 +158,8 @@ class ServerSession(Holder):
         self._results: list[list[Any]] | None = None
         """The results so far, while a batch is carried out."""
         self._last_kept: tuple[int, _Call] | None = None
-        """The last call whose result was kept: its caller may have been interrupted there."""
+        """The last call whose result was kept, until the next call: its caller may have been
+        interrupted there."""
         self._output: list[bytes] = []
         self._dirty = False
         self._write: Write | None = None
@@ -293,6 +294,7 @@ class ServerSession(Holder):
                 and not self._output
                 and not self.ended
             ):
+                self._last_kept = None
                 # As stream.receive(), without the call: everything sent is confirmed.
                 stream.acknowledged = ack
                 stream.kept.clear()
@@ -303,6 +305,10 @@ class ServerSession(Holder):
                     result = plan.body(entry.object, *values)
                     if plan.writes:
                         entry.object.version += 1
+                        if plan.waits and type(result) is Waiter:
+                            self._wait(call_id, object_id, plan, cast("Waiter[Any]", result))
+                            self._core.flush()
+                            return
                     payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
                     # What the body has caused for other calls of this session goes out first.
                     general = bool(len(payload) > _LONE or self._store.handed_out or self._output)
@@ -383,11 +389,12 @@ class ServerSession(Holder):
             self._execute(message)
 
     def _check_inbox(self) -> None:
-        # Only calls count among what a client may have unconfirmed. Each of them may have a HOLD
-        # before it and a CANCEL behind it, those that wait also a KEEP; one may be larger.
+        # Only calls count among what a client may have unconfirmed: up to BATCH of them in each
+        # message. Each may have a HOLD before it, and a KEEP or a CANCEL behind it, as may those
+        # that wait; one may be larger.
         limits = self._core.limits
         if (
-            len(self._inbox) > limits["calls"] * 4 + len(self._calls) * 2
+            len(self._inbox) > limits["calls"] * BATCH * 2 + len(self._calls) * 2
             or self._inbox_bytes > limits["window"] * 2 + limits["frame"]
         ):
             raise ProtocolError("more was sent than the limits allow before it was confirmed")
@@ -452,6 +459,7 @@ class ServerSession(Holder):
     def _run(
         self, kind: int, call_id: Any, object_id: Any, name: Any, arguments: Any, owner: Any
     ) -> None:
+        self._last_kept = None
         if (
             type(call_id) is not int
             or type(object_id) is not int
@@ -506,7 +514,8 @@ class ServerSession(Holder):
             except Exception:
                 waiter.cancel()
                 raise
-            self._calls[call_id] = _Call(waiter, plan, object_id)
+            if plan.consumes:
+                self._calls[call_id] = _Call(waiter, plan, object_id)
             return
         timeout = waiter.timeout
         if timeout is not None and timeout != timeout:
@@ -529,7 +538,7 @@ class ServerSession(Holder):
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None
-        if not waiter.undoable:
+        if not (waiter.undoable and call.plan.consumes):
             del self._calls[call_id]
         if waiter.error is not None:
             self._fail(call_id, waiter.error)

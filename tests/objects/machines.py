@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
@@ -23,6 +24,18 @@ class NestedMachine(RuleBasedStateMachine):
     def nest(self, model: Any) -> reference.Nest:
         """Return the model as a value that paths lead into."""
         return reference.Nest(model)
+
+    def found(self, path: Any) -> list[Any]:
+        """Return the value at `path` in a list, empty if there is none.
+
+        What only a client can open is no business of a test that compares on the server.
+        """
+        try:
+            value = self.nest(self.twins.model).get(path)
+        except Exception:
+            return []
+        assume("Point" not in repr(value))
+        return [value]
 
     @rule(path=paths)
     def get_nested(self, path: Any) -> None:
@@ -72,11 +85,9 @@ class NestedMachine(RuleBasedStateMachine):
     def compare_and_set_nested(
         self, path: Any, expected: Any, value: Any, from_there: bool
     ) -> None:
-        if from_there:
-            try:
-                expected = self.nest(self.twins.model).get(path)
-            except Exception:
-                pass
+        found = self.found(path)
+        if from_there and found:
+            expected = found[0]
         self.twins.check_path(
             "compare_and_set_nested",
             lambda m, p, e, v: self.nest(m).compare_and_set(p, e, v),
@@ -96,13 +107,11 @@ class NestedMachine(RuleBasedStateMachine):
 
     @rule(path=paths)
     def remove_nested_that_is_there(self, path: Any) -> None:
-        try:
-            expected = self.nest(self.twins.model).get(path)
-        except Exception:
-            return
-        self.twins.check_path(
-            lambda proxy, p, e: proxy.compare_and_set_nested(p, e, MISSING),
-            lambda m, p, e: self.nest(m).compare_and_set(p, e, reference.MISSING),
-            path,
-            expected,
-        )
+        found = self.found(path)
+        if found:
+            self.twins.check_path(
+                lambda proxy, p, e: proxy.compare_and_set_nested(p, e, MISSING),
+                lambda m, p, e: self.nest(m).compare_and_set(p, e, reference.MISSING),
+                path,
+                found[0],
+            )

@@ -285,7 +285,7 @@ class SessionRig(Rig):
         client.calls[call_id] = (operation, call_id, parked)
         parked.take_back = lambda: self._cancel(number, operation, call_id)
         self.pump()
-        if not parked.done or (operation.waits and not self.keeps):
+        if not parked.done or (operation.consumes and not self.keeps):
             return parked
         try:
             result = parked.result()
@@ -307,7 +307,7 @@ class SessionRig(Rig):
         elif message[0] == ERROR:
             parked.answer(None, error_of(message, self.decode_key))
         else:
-            if operation.waits and self.keeps:
+            if operation.consumes and self.keeps:
                 self.clients[number].keep(call_id)
             parked.answer(self.plans.of(operation).decode_result(message[3]))
 

@@ -342,6 +342,8 @@ def test_the_client_in_dialogues(dialogue: dict[str, Any]) -> None:
                     say(session, message)
                     if message[0] == message_types.CALL:
                         asked[name].add(message[2])
+                    elif message[0] == message_types.CALLS:
+                        asked[name] |= {call_id for call_id, *_ in message[2]}
                     elif message[0] == message_types.CANCEL:
                         asked[name].discard(message[2])
                     assert b"".join(session.data_to_send()) == one, step["says"]
@@ -353,7 +355,7 @@ def test_the_client_in_dialogues(dialogue: dict[str, Any]) -> None:
                 # After a CANCEL, a call is answered by its CANCELLED alone.
                 assert [message for _, message in answered] == [
                     message
-                    for message in split(data)
+                    for message in one_by_one(split(data))
                     if message[0] == message_types.CANCELLED
                     or (message[0] in ANSWERS and message[2] in asked[name])
                 ]
@@ -376,6 +378,15 @@ def test_the_client_in_dialogues(dialogue: dict[str, Any]) -> None:
     assert not any(again.values())
 
 
+def one_by_one(messages: list[list[Any]]) -> Iterator[list[Any]]:
+    """The same messages, but each part of a RESULTS as a RESULT."""
+    for message in messages:
+        if message[0] == message_types.RESULTS:
+            yield from ([message_types.RESULT, message[1], *item] for item in message[2])
+        else:
+            yield message
+
+
 def frames_of(data: bytes) -> Iterator[bytes]:
     while data:
         size = 4 + int.from_bytes(data[:4], "big")
@@ -389,6 +400,9 @@ def say(session: ClientSession[int], message: list[Any]) -> None:
     if kind == message_types.CALL:
         call_id, object_id, name, arguments, owner = fields
         assert session.call(call_id, object_id, name, arguments, owner) == call_id
+    elif kind == message_types.CALLS:
+        for call_id, object_id, name, arguments, owner in fields[0]:
+            assert session.call(call_id, object_id, name, arguments, owner) == call_id
     elif kind == message_types.POST:
         _, object_id, name, arguments, owner = fields
         session.post(object_id, name, arguments, owner)
@@ -409,7 +423,7 @@ def test_a_client_says_an_ack_of_its_own() -> None:
     session: ClientSession[int] = ClientSession(bytes(16), LIMITS)
     for call_id in range(1, ACK_FRAMES + 1):
         session.call(call_id, 0, "names", [], 0)
-    session.data_to_send()
+        session.data_to_send()
     for call_id in range(1, ACK_FRAMES):
         session.receive_data(frame(encode([16, 256, call_id, None])))
     assert not session.has_output
@@ -435,7 +449,7 @@ def test_a_goaway_tells_whether_to_resume() -> None:
 
 
 def test_a_full_server_takes_a_cancel_and_a_keep_for_each_of_its_calls() -> None:
-    """However many calls wait, their client may take them back while the server executes nothing."""
+    """However many calls wait, all can be taken back while the server executes nothing."""
     server = Server(["a"])
     many = LIMITS["calls"] * 3
     value = bytes_of([["c600500000", 1], ["00", 5 << 20]])

@@ -557,7 +557,7 @@ class App:
         if message[0] == ERROR:
             call.task.advance(self.reply(call, "failed", error_of(message, _keys.decode)))
             return
-        if operation.waits:
+        if operation.consumes:
             call.session.keep(call.call_id)
             self.flush_soon()
         result = _plans.of(operation).decode_result(message[3])
@@ -570,7 +570,7 @@ class App:
         if call.state == "ready":
             if call.message[0] == CANCELLED:
                 return
-            if not call.request.operation.waits:
+            if not call.request.operation.consumes:
                 call.state = "over"
                 call.task.advance(self.reply(call, "completed"))
                 return

@@ -93,6 +93,7 @@ def test_an_item_on_its_way_comes_back(
     q.put_many(["first", "second"])
     assert q.qsize() == 1  # the first is granted to the getter, which cannot take it
     getter.kill()
+    until(lambda: q.qsize() == 2, "the first item did not come back")
     assert q.get_delivery(timeout=SECONDS) == ("first", True)
     assert q.get_delivery(timeout=SECONDS) == ("second", False)
     assert not told

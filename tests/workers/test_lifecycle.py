@@ -1,5 +1,6 @@
 """A private server lives exactly as long as it should, wherever its manager was started."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -143,4 +144,5 @@ def test_a_proxy_keeps_the_server(start: Any) -> None:
     assert d.increment("n") == 2
     assert alive(pid)
     del d
+    gc.collect()
     until(lambda: not alive(pid), "nobody can reach the server, and it is still there")
