@@ -65,10 +65,12 @@ class Waiter(Generic[R]):
     @staticmethod
     def granted(value: T, undo: Callable[[], None]) -> "Waiter[T]":
         """Return a result that is there at once, and that `undo` takes back until it is kept."""
-        waiter: Waiter[T] = Waiter()
+        # Without __init__: what concerns waiting is never asked for.
+        waiter: Waiter[T] = Waiter.__new__(Waiter)  # pyright: ignore[reportUnknownVariableType]
         waiter.value = value
-        waiter._undo = undo
         waiter.state = GRANTED
+        waiter.error = waiter.listener = waiter.timeout = waiter._queue = None
+        waiter._undo = undo
         return waiter
 
     @property

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given, command = given[:end], given[end + 1 :]
     options = _parser(chosen).parse_args(given)
     if command is not None:
-        options.command = [*options.command, *command]
+        if options.command:  # it began before: the "--" is its own
+            command = [*options.command, "--", *command]
+        options.command = command
     try:
         code = cast("int", options.execute(options))
         sys.stdout.flush()

@@ -14,7 +14,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from multiprocessing.connection import Connection
@@ -53,7 +53,7 @@ class Workload(NamedTuple):
     name: str
     title: str
     unit: str
-    """ "us" for each operation, of which less is better, or "ops/s"."""
+    """Either "us" for each operation, of which less is better, or "ops/s"."""
     pinned: bool
     """Whether client and server share one core: a wake-up on another one costs more than a call,
     and whether it does is the scheduler's mood."""
@@ -123,7 +123,6 @@ def _serve(pipe: "Connection[str, None]", parent: int) -> None:
 
 
 def _switch_bookkeeping_off() -> None:
-    # pyright: reportPrivateUsage=false
     from aiomanager.protocol.stream import Stream
     from aiomanager.sessions import client, server
 
@@ -143,7 +142,7 @@ def _switch_bookkeeping_off() -> None:
 
     def keep(self: Any, call_id: int) -> None: ...
 
-    wait = server.ServerSession._wait
+    wait = cast("Any", server.ServerSession)._wait
 
     def wait_and_keep(self: Any, call_id: int, object_id: int, plan: Any, waiter: Any) -> None:
         if waiter.undoable:
@@ -255,12 +254,13 @@ def _one_of_many(pipe: "Connection[Any, Any]", shared: Any, key: str) -> None:
 def _tasks_of_ours(manager: Any) -> Generator[Work]:
     """Set and get a key of one dict, a key for each task, by many tasks on one connection."""
     import aiomanager
+    from aiomanager.objects.dict import DictProxy
 
     numbers = count()
     with _loop() as loop:
         joined = aiomanager.connect(manager.url)
         loop.run_until_complete(joined.start())
-        shared = loop.run_until_complete(joined.dict())
+        shared: DictProxy[str, int] = loop.run_until_complete(joined.dict())
 
         async def task(key: str, end: float) -> int:
             done = 0
@@ -309,7 +309,9 @@ def _loop() -> Generator[asyncio.AbstractEventLoop]:
 
 
 def _run_tasks(
-    loop: asyncio.AbstractEventLoop, task: Callable[[str, float], Any], seconds: float
+    loop: asyncio.AbstractEventLoop,
+    task: Callable[[str, float], Coroutine[Any, Any, int]],
+    seconds: float,
 ) -> list[float]:
     async def run() -> float:
         begin = time.perf_counter()

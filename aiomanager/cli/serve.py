@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import importlib
 import os
 import stat
 import sys
@@ -162,26 +163,24 @@ def types_of(options: argparse.Namespace) -> "list[type[SharedObject]]":
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    found: list[type[SharedObject]] = []
     for name in names:
+        module = name.partition(":")[0]
         try:
-            found.extend(load_types([name]))
+            importlib.import_module(module)
         except Exception as error:
-            raise UserError(f"--types {name}: {_why_not_imported(name, error)}", 2) from error
-    return found
+            raise UserError(f"--types {name}: {_why_not_imported(module, error)}", 2) from error
+    try:
+        return load_types(names)
+    except ValueError as error:
+        raise UserError(f"--types: {error}", 2) from error
 
 
-def _why_not_imported(name: str, error: Exception) -> str:
-    module = name.partition(":")[0]
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        if module == error.name or module.startswith(f"{error.name}."):
-            return (
-                f"there is no module {error.name!r} in this directory or on PYTHONPATH; write it "
-                "as for import, package.module"
-            )
-    elif isinstance(error, ValueError) and error.__traceback__ is not None:
-        if error.__traceback__.tb_next is not None and "shared type" in str(error):
-            return str(error)
+def _why_not_imported(module: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+        return (
+            f"there is no module {error.name!r} in this directory or on PYTHONPATH; write it "
+            "as for import, package.module"
+        )
     trace: Any = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -9,6 +9,8 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
@@ -255,13 +257,26 @@ class ChannelBase(Forkable, Channel):
         self.book = _books.setdefault(endpoint.address, Book())
         self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}
         values = ValueCodec(
-            allow_pickle=endpoint.allow_pickle, refer=self._refer, resolve=self.proxy
+            allow_pickle=endpoint.allow_pickle,
+            refer=self._refer,
+            resolve=partial(self._resolve, {}),
         )
+
+        def decode(packed: Any) -> Any:
+            if type(packed) is not list:
+                return values.decode(packed)
+            # The server has counted each of these once, however often it comes in the value, and
+            # whether or not the value can be opened here.
+            ids: list[int] = packed[1]
+            counted = {object_id: self.counted(object_id) for object_id in ids}
+            codec = ValueCodec(
+                allow_pickle=endpoint.allow_pickle, resolve=partial(self._resolve, counted)
+            )
+            return codec.decode(cast("list[Any]", packed))
+
         keys = KeyCodec(values, pickled_keys=self.pickled_keys)
         self.decode_key = keys.decode
-        self._plans = Plans(
-            Leaves(keys.encode, values.encode, keys.decode, values.decode, _no_path)
-        )
+        self._plans = Plans(Leaves(keys.encode, values.encode, keys.decode, decode, _no_path))
         self._plan_of = self._plans.made_already.get
         self._makers: dict[type[SharedObject], Plan] = {}
         watch_fork(self)
@@ -304,9 +319,11 @@ class ChannelBase(Forkable, Channel):
             )
         return found
 
-    def proxy(self, object_id: int, type_name: str) -> Proxy:
-        """Return a proxy, of this channel's kind, of an object that the server has counted."""
-        return self.face(self.shared_type(type_name))(self, self.counted(object_id))
+    def _resolve(self, counted: Mapping[int, Reference], object_id: int, type_name: str) -> Proxy:
+        """Return a proxy, of this channel's kind, for a part of a value."""
+        # One that is not among them was gone when the value was sent: whoever uses it is told.
+        reference = counted.get(object_id) or Reference(self.book, object_id, 0)
+        return self.face(self.shared_type(type_name))(self, reference)
 
     def face(self, shared: type[SharedObject]) -> type[Proxy]:
         """Return the class of this channel's proxies of a shared type."""
@@ -418,6 +435,13 @@ class LateChannel(ChannelBase):
         object.__setattr__(proxy, "_channel", channel)
         object.__setattr__(proxy, "_call", channel.call)
         return await channel.call(proxy, operation, arguments, owner)
+
+    def post(
+        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
+        owner: int = 0,
+    ) -> None:  # fmt: skip
+        """Send one operation over the running loop's channel."""
+        self._real().post(proxy, operation, arguments, owner)
 
     def owner(self) -> int:
         """Return the token of the running task."""

@@ -13,8 +13,8 @@ from multiprocessing import reduction as reduction
 from typing import TYPE_CHECKING, Any
 
 from aiomanager.multiprocessing import context as context
-from aiomanager.multiprocessing.context import Manager as Manager
-from aiomanager.multiprocessing.context import get_context as get_context
+from aiomanager.multiprocessing.context import Manager as Manager  # type: ignore[assignment]
+from aiomanager.multiprocessing.context import get_context as get_context  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from multiprocessing import connection as connection

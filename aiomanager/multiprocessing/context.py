@@ -1,7 +1,7 @@
 """The standard library's contexts, whose `Manager` is aiomanager's."""
 
 import multiprocessing
-from multiprocessing import context as _standard
+import multiprocessing.context as _standard
 from multiprocessing import reduction as reduction
 from multiprocessing.context import AuthenticationError as AuthenticationError
 from multiprocessing.context import BaseContext as BaseContext
@@ -24,7 +24,7 @@ __all__ = ()
 class _Context(BaseContext):
     """What our contexts have in place of the standard library's."""
 
-    def Manager(self) -> "SyncManager":  # type: ignore[override]  # noqa: N802
+    def Manager(self) -> "SyncManager":  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # noqa: N802
         """Start a server, and return the manager that makes objects in it."""
         from aiomanager.multiprocessing.managers import SyncManager
 
@@ -49,7 +49,11 @@ class ForkServerContext(_Context, _standard.ForkServerContext):
     """The context whose processes are forked from a server without threads."""
 
 
-_contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
+_contexts: dict[str, ForkContext | SpawnContext | ForkServerContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
 
 
 @overload

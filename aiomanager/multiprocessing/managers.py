@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import ProcessError
 from multiprocessing.context import BaseContext
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
-from multiprocessing.process import AuthenticationString, current_process
+from multiprocessing.process import (
+    AuthenticationString,  # type: ignore[attr-defined]  # pyright: ignore
+    current_process,
+)
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
@@ -96,7 +99,7 @@ class BaseManager:
             raise _not_yet(f"the serializer {serializer!r}")
         self._address = address
         self._explicit = authkey is not None
-        self._authkey = AuthenticationString(
+        self._authkey: bytes = AuthenticationString(
             current_process().authkey if authkey is None else authkey
         )
         self._ctx = ctx
@@ -293,7 +296,7 @@ class SyncManager(BaseManager):
         self, typecode: Any, value: V, lock: bool = True
     ) -> ValueProxy[V]:
         """Make a shared value; `typecode` and `lock` mean nothing."""
-        return self._create(ValueProxy, (typecode, value, lock), {})
+        return self._create(ValueProxy, (typecode, value, lock), {})  # pyright: ignore[reportUnknownVariableType]
 
     def Event(self) -> EventProxy:  # noqa: N802
         """Make a shared event, its flag down."""
@@ -305,14 +308,14 @@ class SyncManager(BaseManager):
 
     def Queue(self, maxsize: int = 0) -> QueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""
-        return self._create(QueueProxy, (maxsize,), {})
+        return self._create(QueueProxy, (maxsize,), {})  # pyright: ignore[reportUnknownVariableType]
 
     def list(self, items: Iterable[V] = (), /) -> ListProxy[V]:
         """Make a shared list."""
-        return self._create(ListProxy, (items,), {})
+        return self._create(ListProxy, (items,), {})  # pyright: ignore[reportUnknownVariableType]
 
     def dict(
         self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
     ) -> DictProxy[K, V]:
         """Make a shared dict."""
-        return self._create(DictProxy, (items,), more)
+        return self._create(DictProxy, (items,), more)  # pyright: ignore[reportUnknownVariableType]

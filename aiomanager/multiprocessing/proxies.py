@@ -173,7 +173,9 @@ class AcquirerProxy(BaseProxy, SyncLockProxy):
         """
         return super().acquire(blocking, timeout, owner)
 
-    def release(self, owner: str | None = ANYBODY) -> None:
+    def release(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, owner: str | None = ANYBODY
+    ) -> None:
         """Release the lock, whoever acquired it; the longest waiting caller gets it.
 
         Raises:

@@ -162,7 +162,7 @@ class SyncLockProxy(SyncProxy, Lock):
 
     aio: "LockProxy"
 
-    def acquire(
+    def acquire(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, blocking: bool = True, timeout: float | None = None, owner: str | None = None
     ) -> bool:
         """Acquire the lock as `acquire_fenced`, keep its fence in `fence`, and tell whether.

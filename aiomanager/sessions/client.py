@@ -98,7 +98,7 @@ class ClientSession(Generic[W]):
             or len(stream.kept) >= self._most
         )
         for argument in arguments:
-            kind = type(argument)
+            kind = type(argument)  # pyright: ignore[reportUnknownVariableType]
             if kind is list or ((kind is bytes or kind is str) and len(argument) >= LIGHT):
                 light = False
         if light:
@@ -420,7 +420,7 @@ class ClientSession(Generic[W]):
 
 
 def _items(message: list[Any]) -> list[list[Any]]:
-    items: Any = message[2] if len(message) > 2 else None
+    items: list[Any] = cast("Any", message[2] if len(message) > 2 else None)
     if type(items) is not list or not all(
         type(item) is list and len(item) >= 2 and type(item[0]) is int for item in items
     ):

@@ -306,7 +306,7 @@ def _checked(kind: str) -> Convert:
         return check
 
     def check_any(value: Any) -> Any:
-        given = type(value)
+        given = type(value)  # pyright: ignore[reportUnknownVariableType]
         if given is float:
             return value
         return _whole(value) if given is int else _coerced(value, types, kind)

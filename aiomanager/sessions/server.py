@@ -60,6 +60,8 @@ DEFAULT_LIMITS: Final = {
     "window": 1 << 22,  # their bytes; one message may be larger
     "waits": 100_000,  # calls of one session that wait
 }
+_KEEP: Final = bytes((0x93, KEEP))
+"""How the payload of a KEEP begins."""
 _LONE: Final = 512
 """The largest payload that the quick way takes."""
 OUTPUT: Final = 1 << 23
@@ -261,6 +263,14 @@ class ServerSession(Holder):
         """
         # As a rule one call comes alone, and is answered at once. It takes the way below, which
         # does the same as the general one in fewer steps.
+        if data[4:6] == _KEEP and not self._frames.rest and not self._frames.missing:
+            # What a blocking client sends ahead of its next call.
+            end = 4 + int.from_bytes(data[:4], "big")
+            if 6 < end <= len(data) and not self._inbox and not self._rest and not self.ended:
+                self._keep_one(data[4:end])
+                data = data[end:]
+                if not data:
+                    return
         size = len(data) - 4
         if (
             size <= _LONE
@@ -306,9 +316,14 @@ class ServerSession(Holder):
                     if plan.writes:
                         entry.object.version += 1
                         if plan.waits and type(result) is Waiter:
-                            self._wait(call_id, object_id, plan, cast("Waiter[Any]", result))
-                            self._core.flush()
-                            return
+                            waiter = cast("Waiter[Any]", result)
+                            if not waiter.undoable:
+                                self._wait(call_id, object_id, plan, waiter)
+                                self._core.flush()
+                                return
+                            if plan.consumes:
+                                self._calls[call_id] = _Call(waiter, plan, object_id)
+                            result = waiter.value
                     payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
                     # What the body has caused for other calls of this session goes out first.
                     general = bool(len(payload) > _LONE or self._store.handed_out or self._output)
@@ -316,6 +331,9 @@ class ServerSession(Holder):
                         self._finish_answer(payload)
                 except Exception as error:
                     self._store.handed_out.clear()
+                    call = self._calls.pop(call_id, None)
+                    if call is not None:
+                        call.waiter.cancel()
                     self._fail(call_id, error)
                     self._core.flush()
                     return
@@ -333,6 +351,25 @@ class ServerSession(Holder):
                     self._core.flush()
                 return
         self._receive(self._frames.feed(data))
+
+    def _keep_one(self, payload: bytes) -> None:
+        """Take a KEEP ahead of other messages: as _receive(), in fewer steps."""
+        stream = self.stream
+        try:
+            kind, ack, (call_id,) = unpack_message(payload)
+            call = self._calls[call_id]
+        except Exception:
+            self._receive([payload])
+            return
+        if type(ack) is not int or ack != stream.sent or not call.waiter.undoable:
+            self._receive([payload])
+            return
+        stream.acknowledge(ack)
+        stream.received += 1
+        stream.unsaid += len(payload)
+        del self._calls[call_id]
+        call.waiter.keep()
+        self._last_kept = (call_id, call)
 
     def _receive(self, payloads: list[bytes]) -> None:
         if self.ended:
@@ -437,7 +474,8 @@ class ServerSession(Holder):
     def _call_many(self, items: Any) -> None:
         if type(items) is not list or len(cast("list[Any]", items)) > BATCH:
             raise BadEncoding(f"a batch is an array of at most {BATCH} calls")
-        self._results = results = []
+        results: list[list[Any]] = []
+        self._results = results
         try:
             for number, item in enumerate(cast("list[Any]", items)):
                 if self.stream.kept_bytes > OUTPUT:
@@ -584,7 +622,7 @@ class ServerSession(Holder):
         ):
             if self._store.handed_out:
                 self._hold_handed_out()
-            self._results.append([call_id, wire])
+            self._results.append([call_id, wire])  # pyright: ignore[reportUnknownArgumentType]
             return
         payload = encode([RESULT, self.stream.received, call_id, wire])
         self._finish_answer(payload)

@@ -48,7 +48,7 @@ def test_what_is_said_of_an_operation() -> None:
     }
     assert operations["increment"]["doc"].startswith("Add `amount`")
     assert operations["get"]["kind"] == "reads"
-    assert {one["name"]: one["kind"] for one in types["Queue"]["operations"]}["get"] == "waits"
+    assert {one["name"]: one["kind"] for one in types["Queue"]["operations"]}["get"] == "consumes"
     locks = {one["name"]: one["kind"] for one in types["Lock"]["operations"]}
     assert (locks["acquire_fenced"], locks["release"]) == ("acquires", "owned")
 

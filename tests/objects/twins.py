@@ -130,6 +130,6 @@ values = st.recursive(
     max_leaves=5,
 )
 
-with_points = st.one_of(values, st.builds(Point, st.integers(0, 1)), st.just([Point(0)]))
+with_points = st.one_of(values, st.builds(Point, st.integers(0, 1)), st.builds(lambda: [Point(0)]))
 
 paths = st.lists(st.sampled_from(["a", "b", 0, 1, -1, True, 2]), max_size=4).map(tuple)

@@ -14,6 +14,7 @@ import msgpack
 import pytest
 
 from aiomanager import errors
+from aiomanager.cli.operations import table
 from aiomanager.errors import (
     BadEncoding,
     FrameTooLarge,
@@ -35,6 +36,7 @@ from aiomanager.protocol.values import ValueCodec
 from aiomanager.sessions import server as server_room
 from aiomanager.sessions.client import ClientSession, error_of
 from aiomanager.sessions.server import DEFAULT_LIMITS, LINGER, OUTPUT, ServerCore, ServerSession
+from aiomanager.sessions.store import Manager as SharedManager
 from aiomanager.sessions.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -498,15 +500,16 @@ def test_errors(vector: dict[str, Any]) -> None:
 
 def table_rows(page: str) -> list[list[str]]:
     """The cells of every row of every table, without code marks."""
+    lines = [line.strip() for line in PAGES[page].splitlines()]
     return [
-        [cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")]
-        for line in PAGES[page].splitlines()
+        [cell.strip().replace("`", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines
         if line.startswith("|") and not line.startswith("|---")
     ]
 
 
 def test_the_page_of_errors_is_the_code() -> None:
-    rows = {int(row[0]): row[1:] for row in table_rows("errors.md") if row[0].strip("| ").isdigit()}
+    rows = {int(row[0]): row[1:] for row in table_rows("errors.md") if row[0].isdigit()}
     known = {vector["code"]: vector for vector in ERRORS if vector["name"]}
     assert rows.keys() == known.keys()
     for code, (name, python, *_) in rows.items():
@@ -523,9 +526,9 @@ def test_the_page_of_errors_is_the_code() -> None:
 
 
 def test_the_page_of_messages_is_the_code() -> None:
-    rows = {row[1]: row for row in table_rows("messages.md") if row[0].strip("| ").isdigit()}
+    rows = {row[1]: row for row in table_rows("messages.md") if row[0].isdigit()}
     numbers = message_numbers()
-    assert {name: int(row[0].strip("| ")) for name, row in rows.items()} == numbers
+    assert {name: int(row[0]) for name, row in rows.items()} == numbers
     for name in numbers:
         assert re.search(rf"\*\*M-\d+\*\* [^\n]*{name}", PAGES["messages.md"]), name
     # The examples are vectors.
@@ -533,6 +536,23 @@ def test_the_page_of_messages_is_the_code() -> None:
     known = {vector["hex"] for vector in MESSAGES}
     assert len(examples) >= len(numbers)
     assert {example.replace(" ", "") for example in examples} <= known
+
+
+def test_the_pages_of_operations_and_shapes_are_the_code() -> None:
+    kinds = {row[0]: row[1:] for row in table_rows("operations.md")}
+    shapes = {row[0] for row in table_rows("messages.md") if len(row) == 2}
+    told = " ".join(shapes)
+    listed = {kind["name"]: kind for kind in json.loads(table())["types"]}
+    for shared in (SharedManager, *TYPES):
+        operations = {one["name"]: one for one in listed[shared.type_name]["operations"]}
+        assert operations.keys() == shared.operations.keys()
+        for name, operation in shared.operations.items():
+            later, undone, owned = kinds[operations[name]["kind"]]
+            assert later.startswith("at once or later") == operation.waits
+            assert (undone == "yes") == operation.consumes
+            assert (owned == "yes") == operation.owned
+            for shape in (operation.signature.result, *(one.shape for one in operation.parameters)):
+                assert set(re.findall(r"[a-z_]+", str(shape))) <= set(re.findall(r"[a-z_]+", told))
 
 
 def test_the_hello_world_is_a_vector() -> None:

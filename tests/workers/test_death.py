@@ -34,7 +34,7 @@ def start(workers: list[BaseProcess], target: Any, *arguments: Any) -> BaseProce
     return worker
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_holders_lock_passes_on(
     sign: signal.Signals, manager: aiomanager.sync.Manager, workers: list[BaseProcess]
 ) -> None:

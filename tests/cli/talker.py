@@ -1,0 +1,23 @@
+"""A command for the tests of `run`: it says which signals it gets, and ends at SIGUSR1.
+
+It exits with the number of the other signals that it got.
+"""
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    names = [*sys.argv[1:], "SIGUSR1"]
+    numbers = {getattr(signal, name) for name in names}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    print("ready", os.getppid(), os.environ["AIOMANAGER_URL"], flush=True)
+    got = 0
+    while (number := signal.sigwait(numbers)) != signal.SIGUSR1:
+        got += 1
+        print(signal.Signals(number).name, flush=True)
+    sys.exit(got)
+
+
+main()
