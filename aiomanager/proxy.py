@@ -132,17 +132,18 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
     if count == 1:
 
         def one(self: Proxy, a: Any = ABSENT, /, **named: Any) -> Any:
-            given = (a,) if a is not ABSENT and not named else complete((a,), named)
+            given = () if a is ABSENT else (a,)
+            if named or len(given) < required:
+                given = complete(given, named)
             return self._call(self, operation, given)
 
         return one
     if count == 2:
 
         def two(self: Proxy, a: Any = ABSENT, b: Any = ABSENT, /, **named: Any) -> Any:
-            if named or a is ABSENT or (b is ABSENT and required > 1):
-                given = complete((a, b), named)
-            else:
-                given = (a,) if b is ABSENT else (a, b)
+            given = (a, b) if b is not ABSENT else () if a is ABSENT else (a,)
+            if named or len(given) < required:
+                given = complete(given, named)
             return self._call(self, operation, given)
 
         return two
@@ -150,7 +151,13 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
     def three(
         self: Proxy, a: Any = ABSENT, b: Any = ABSENT, c: Any = ABSENT, /, **named: Any
     ) -> Any:
-        given = complete((a, b, c), named) if named or c is ABSENT else (a, b, c)
+        given: tuple[Any, ...]
+        if c is not ABSENT:
+            given = (a, b, c)
+        else:
+            given = (a, b) if b is not ABSENT else () if a is ABSENT else (a,)
+        if named or len(given) < required:
+            given = complete(given, named)
         return self._call(self, operation, given)
 
     return three

@@ -7,10 +7,10 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
@@ -238,6 +238,12 @@ class Book(Forkable):
         lent.append((now, reference))
 
 
+class _Decoding(threading.local):
+    """The references of the value that a thread decodes."""
+
+    counted: Mapping[int, Reference] = {}
+
+
 class ChannelBase(Forkable, Channel):
     """A way to one server from one process, with the codecs and the references behind it."""
 
@@ -257,22 +263,22 @@ class ChannelBase(Forkable, Channel):
         self.book = _books.setdefault(endpoint.address, Book())
         self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}
         values = ValueCodec(
-            allow_pickle=endpoint.allow_pickle,
-            refer=self._refer,
-            resolve=partial(self._resolve, {}),
+            allow_pickle=endpoint.allow_pickle, refer=self._refer, resolve=self._resolve
         )
+        here = self._decoding = _Decoding()
 
         def decode(packed: Any) -> Any:
             if type(packed) is not list:
                 return values.decode(packed)
             # The server has counted each of these once, however often it comes in the value, and
             # whether or not the value can be opened here.
-            ids: list[int] = packed[1]
-            counted = {object_id: self.counted(object_id) for object_id in ids}
-            codec = ValueCodec(
-                allow_pickle=endpoint.allow_pickle, resolve=partial(self._resolve, counted)
-            )
-            return codec.decode(cast("list[Any]", packed))
+            _, ids = cast("tuple[bytes, list[int]]", packed)
+            around = here.counted
+            here.counted = {object_id: self.counted(object_id) for object_id in ids}
+            try:
+                return values.decode(cast("list[Any]", packed))
+            finally:
+                here.counted = around
 
         keys = KeyCodec(values, pickled_keys=self.pickled_keys)
         self.decode_key = keys.decode
@@ -319,10 +325,12 @@ class ChannelBase(Forkable, Channel):
             )
         return found
 
-    def _resolve(self, counted: Mapping[int, Reference], object_id: int, type_name: str) -> Proxy:
+    def _resolve(self, object_id: int, type_name: str) -> Proxy:
         """Return a proxy, of this channel's kind, for a part of a value."""
-        # One that is not among them was gone when the value was sent: whoever uses it is told.
-        reference = counted.get(object_id) or Reference(self.book, object_id, 0)
+        reference = self._decoding.counted.get(object_id)
+        if reference is None:
+            # It was gone when the value was sent: whoever uses it is told.
+            reference = Reference(self.book, object_id, 0)
         return self.face(self.shared_type(type_name))(self, reference)
 
     def face(self, shared: type[SharedObject]) -> type[Proxy]:

@@ -37,15 +37,15 @@ class _Context(BaseContext):
         return self if method is None else get_context(method)
 
 
-class ForkContext(_Context, _standard.ForkContext):
+class ForkContext(_Context, _standard.ForkContext):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The context whose processes are forked."""
 
 
-class SpawnContext(_Context, _standard.SpawnContext):
+class SpawnContext(_Context, _standard.SpawnContext):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The context whose processes are fresh interpreters."""
 
 
-class ForkServerContext(_Context, _standard.ForkServerContext):
+class ForkServerContext(_Context, _standard.ForkServerContext):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The context whose processes are forked from a server without threads."""
 
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import ProcessError
 from multiprocessing.context import BaseContext
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
-from multiprocessing.process import (
-    AuthenticationString,  # type: ignore[attr-defined]  # pyright: ignore
-    current_process,
-)
+from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
+from multiprocessing.process import current_process as current_process
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar, cast
 

@@ -356,7 +356,7 @@ class ServerSession(Holder):
         """Take a KEEP ahead of other messages: as _receive(), in fewer steps."""
         stream = self.stream
         try:
-            kind, ack, (call_id,) = unpack_message(payload)
+            _, ack, (call_id,) = unpack_message(payload)
             call = self._calls[call_id]
         except Exception:
             self._receive([payload])
@@ -622,9 +622,9 @@ class ServerSession(Holder):
         ):
             if self._store.handed_out:
                 self._hold_handed_out()
-            self._results.append([call_id, wire])  # pyright: ignore[reportUnknownArgumentType]
+            self._results.append([call_id, wire])
             return
-        payload = encode([RESULT, self.stream.received, call_id, wire])
+        payload = encode([RESULT, self.stream.received, call_id, wire])  # pyright: ignore[reportUnknownArgumentType]
         self._finish_answer(payload)
 
     def _finish_answer(self, payload: bytes) -> None:

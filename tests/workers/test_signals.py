@@ -265,14 +265,15 @@ def test_an_interrupt_while_another_is_dealt_with(
 
 def test_a_handler_that_calls(manager: aiomanager.sync.Manager) -> None:
     d: Any = manager.dict({"handled": 0})
-    lock, q = manager.Lock(), manager.Queue()
+    # Two locks: a handler that waits for what it has interrupted waits for ever, as anywhere.
+    mine, handlers, q = manager.Lock(), manager.Lock(), manager.Queue()
     handled = 0
 
     def handler(signum: int, frame: FrameType | None) -> None:
         nonlocal handled
         handled += 1
         assert d.increment("handled") == handled
-        with lock:
+        with handlers:
             q.put(handled)
 
     before = signal.signal(signal.SIGALRM, handler)
@@ -286,7 +287,7 @@ def test_a_handler_that_calls(manager: aiomanager.sync.Manager) -> None:
             assert d["k"] == number
             assert d.increment("n") == number
             q.put(-number)
-            with lock:
+            with mine:
                 assert d["k"] == number
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

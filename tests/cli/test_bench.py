@@ -1,0 +1,63 @@
+"""Tests of `aiomanager bench`: that it runs and what it prints, never how fast anything is."""
+
+import json
+import re
+
+import pytest
+
+from aiomanager.cli.bench import WORKLOADS
+
+from .helpers import Terminal, wait_for_end
+
+TINY = ("--rounds", "1", "--seconds", "0.02")
+
+
+def test_json(terminal: Terminal) -> None:
+    code, output, errors = terminal.call("bench", "--json", *TINY)
+    assert (code, errors) == (0, "")
+    found = json.loads(output)
+    assert found["settings"] == {"rounds": 1, "seconds": 0.02}
+    assert {"cpus", "python", "uvloop", "msgpack", "load"} <= set(found["machine"])
+    assert [one["name"] for one in found["workloads"]] == [one.name for one in WORKLOADS]
+    for result, workload in zip(found["workloads"], WORKLOADS, strict=True):
+        assert tuple(result["sides"]) == workload.sides
+        assert all(value > 0 for value in result["sides"].values())
+        assert result["spread"] == [result["ratio"]] * 2
+        assert len(result["rounds"]) == 1
+        assert result["floor"] == workload.floor
+        assert result["reached"] in (None, True, False)
+
+
+def test_what_is_wanted() -> None:
+    floors = {workload.name: workload.floor for workload in WORKLOADS}
+    assert floors == {
+        "client": 1.35,
+        "processes": 1.8,
+        "tasks": 10,
+        "queue": 1.4,
+        "kept-client": 0.95,
+        "kept-processes": 0.95,
+        "kept-tasks": 0.95,
+        "kept-queue": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("queue", r"queue, on one core +[\d,]+/s +[\d,]+/s +[\d.]+x +[\d.]+ \.\. [\d.]+ +>= 1.4x"),
+        ("kept-client", r"p50, on one core +[\d.]+ us +[\d.]+ us +[-\d.]+ % .* +<= 5 %"),
+    ],
+)
+def test_the_table(terminal: Terminal, name: str, row: str) -> None:
+    code, output, errors = terminal.call("bench", "--only", name, "--check", *TINY)
+    assert re.search(row, output), output
+    missed = "MISSED" in output
+    assert code == missed
+    assert errors == (f"aiomanager bench: missed what is wanted: {name}\n" if missed else "")
+
+
+def test_nothing_is_left_behind(terminal: Terminal) -> None:
+    process = terminal.start("bench", "--only", "processes", "kept-tasks", "--seconds", "0.2")
+    assert process.wait() == 0
+    wait_for_end(terminal.processes(), seconds=5)
