@@ -80,7 +80,7 @@ def _theirs() -> AbstractContextManager[Any]:
 @contextmanager
 def _keeping() -> Generator[Any]:
     """Start a server by a fork; otherwise as `_ours`."""
-    from aiomanager import sync
+    from aiomanager import sync  # not before what `_forgetting` does
 
     there, here = multiprocessing.Pipe()
     process = _fork().Process(target=_serve, args=(there, os.getpid()))
@@ -95,9 +95,10 @@ def _keeping() -> Generator[Any]:
 
 @contextmanager
 def _forgetting() -> Generator[Any]:
-    """As `_keeping`, but neither side of a session counts or keeps anything: no lost
-    connection could be resumed. For the benchmark only."""
-    _switch_bookkeeping_off()
+    """As `_keeping`, but neither side of a session counts or keeps anything."""
+    from aiomanager.cli.forgetful import forget_everything
+
+    forget_everything()
     with _keeping() as manager:
         yield manager
 
@@ -120,40 +121,6 @@ def _serve(pipe: "Connection[str, None]", parent: int) -> None:
                 on_ready=lambda address: pipe.send(address.url),
             )
         )
-
-
-def _switch_bookkeeping_off() -> None:
-    from aiomanager.protocol.stream import Stream
-    from aiomanager.sessions import client, server
-
-    class Forgetful(Stream):
-        """A stream that keeps and counts nothing."""
-
-        __slots__ = ()
-
-        def send(self, frame: bytes) -> None: ...
-        def send_late(self, frame: bytes) -> None: ...
-        def receive(self, ack: int, size: int) -> None: ...
-        def acknowledge(self, count: int) -> None: ...
-
-        @property
-        def ack_due(self) -> bool:
-            return False
-
-    def keep(self: Any, call_id: int) -> None: ...
-
-    wait = cast("Any", server.ServerSession)._wait
-
-    def wait_and_keep(self: Any, call_id: int, object_id: int, plan: Any, waiter: Any) -> None:
-        if waiter.undoable:
-            self._answer(call_id, plan, waiter.value)
-            waiter.keep()
-        else:
-            wait(self, call_id, object_id, plan, waiter)
-
-    cast("Any", client).Stream = cast("Any", server).Stream = Forgetful
-    cast("Any", client.ClientSession).keep = keep
-    cast("Any", server.ServerSession)._wait = wait_and_keep
 
 
 def _fork() -> Any:
@@ -215,7 +182,7 @@ def _processes(manager: Any) -> Generator[Work]:
         pipes: list[Connection[Any, Any]] = []
         for number in range(PROCESSES):
             here, there = context.Pipe()
-            process = context.Process(target=_one_of_many, args=(there, shared, f"k{number}"))
+            process = context.Process(target=_one_of_many, args=(here, there, shared, f"k{number}"))
             process.start()
             stack.callback(process.join)
             stack.callback(here.send, None)
@@ -230,7 +197,10 @@ def _processes(manager: Any) -> Generator[Work]:
         yield work
 
 
-def _one_of_many(pipe: "Connection[Any, Any]", shared: Any, key: str) -> None:
+def _one_of_many(
+    others: "Connection[Any, Any]", pipe: "Connection[Any, Any]", shared: Any, key: str
+) -> None:
+    others.close()  # else the end of the others would not be seen here
     numbers = count()
     clock = time.monotonic  # one clock for all processes
     while (order := pipe.recv()) is not None:
@@ -418,7 +388,9 @@ class _Side:
     def __init__(self, workload: Workload, number: int) -> None:
         context = _fork()
         self._pipe, there = cast("tuple[Connection[Any, Any], Any]", context.Pipe())
-        self._process = context.Process(target=_be_side, args=(there, workload, number))
+        self._process = context.Process(
+            target=_be_side, args=(self._pipe, there, workload, number)
+        )
         self._process.start()
         there.close()
 
@@ -436,7 +408,10 @@ class _Side:
         self._process.join()
 
 
-def _be_side(pipe: "Connection[Any, Any]", workload: Workload, number: int) -> None:
+def _be_side(
+    others: "Connection[Any, Any]", pipe: "Connection[Any, Any]", workload: Workload, number: int
+) -> None:
+    others.close()
     if workload.pinned and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # what it starts inherits that
     try:

@@ -115,6 +115,8 @@ class AsyncChannel(ChannelBase):
         self._flush_scheduled = False
         self._owners: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._grace = 0.0
+        self._missed: dict[int, list[Any]] = {}
+        """By call: the answer of a task that is being cancelled, and has not taken notice yet."""
 
     # What a shell adds
 
@@ -246,7 +248,7 @@ class AsyncChannel(ChannelBase):
         """Take a call back; return what tells how that went, if there is anything to tell."""
         if session is not self._session:
             return None  # it ended, and everything with it
-        message = self._message(answer)
+        message = self._missed.pop(call_id, None) or self._message(answer)
         if message is not None:
             self._discard(plan, message)
             if not plan.consumes or message[0] == ERROR:
@@ -359,6 +361,7 @@ class AsyncChannel(ChannelBase):
             self.book.leave(session.session_id)
         self._connection = None
         self._flush_scheduled = False
+        self._missed.clear()
 
     def fits(self, loop: object | None) -> bool:
         """Tell whether proxies that are made where `loop` runs may use this channel."""
@@ -398,6 +401,8 @@ class AsyncChannel(ChannelBase):
         for answer, message in answered:
             if not answer.done():
                 answer.set_result(message)
+            else:
+                self._missed[message[2]] = message
         if session.has_output:
             self._flush_soon()
 
@@ -484,6 +489,7 @@ class AsyncChannel(ChannelBase):
         connection, self._connection = self._connection, None
         if session is None:
             return None
+        self._missed.clear()
         self.book.leave(session.session_id)
         for answer in session.end():
             if not answer.done():

@@ -371,6 +371,7 @@ class ClientSession(Generic[W]):
                     elif kind == ERROR and call_id in self.posted:
                         self.losses[self.posted.pop(call_id)] = error_of(message)
                 elif kind == CANCELLED:
+                    self.calls.pop(call_id, None)  # who was to drop its answer
                     waiting = self.cancelling.pop(call_id, None)
                     if waiting is not None:
                         answered.append((waiting, message))

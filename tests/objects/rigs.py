@@ -154,6 +154,17 @@ class Rig:
     def describe(self) -> str:
         return "rig://"
 
+    def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
+        """Make an object and return a blocking proxy of it."""
+        raise NotImplementedError
+
+    def end(self, session: int) -> None:
+        """End a session; another one takes its place."""
+        raise NotImplementedError
+
+    def pump(self) -> None:
+        """Let everything that is under way arrive."""
+
     def _proxy(self, kind: type[SharedObject], object_id: int) -> Any:
         return sync_face(kind)(self, Reference(self, object_id, 0))
 
@@ -169,7 +180,6 @@ class PureRig(Rig):
         self.parked: list[tuple[int, Waiter[Any]]] = []
 
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
-        """Make an object and return a blocking proxy of it."""
         arguments = bind(kind.__name__, kind.maker, copy.deepcopy(given), copy.deepcopy(named))
         self.objects.append(kind(*arguments))
         return self._proxy(kind, len(self.objects) - 1)
@@ -193,11 +203,11 @@ class PureRig(Rig):
             return copy.deepcopy(result)
         parked = Parked()
         parked.take_back = result.cancel
+        self.parked.append((session, result))
         if result.state != "parked":
             self._settled(parked, result)
             return copy.deepcopy(parked.result()) if self.keeps else parked
         result.listener = lambda waiter: self._settled(parked, waiter)
-        self.parked.append((session, result))
         if result.timeout is not None:
             self.clock.call_later(result.timeout, result.expire)
         return parked
@@ -208,10 +218,14 @@ class PureRig(Rig):
         parked.answer(None if waiter.error else waiter.value, waiter.error)
 
     def end(self, session: int) -> None:
-        """End a session."""
-        for number, waiter in self.parked:
-            if number == session:
-                waiter.cancel()
+        mine = [waiter for number, waiter in self.parked if number == session]
+        for waiter in mine:
+            waiter.listener = None
+            waiter.suspend()
+        # Those who wait before those who have something to give back, as a session does it.
+        for waiter in sorted(mine, key=lambda waiter: waiter.undoable):
+            waiter.cancel()
+        self.parked = [one for one in self.parked if one[0] != session]
         self.holders[session].end()
 
 
@@ -240,19 +254,18 @@ class SessionRig(Rig):
         server = self.core.session_of(hello, "peer:0", f"session {number}", 5.0)
         down: list[bytes] = []
         server.attach(down.append, lambda: None, 0)
-        self.servers.append(server)
-        self.clients.append(ClientSession(server.session_id, self.core.limits))
-        self.ways.append(down)
+        self.servers[number : number + 1] = [server]
+        self.clients[number : number + 1] = [ClientSession(server.session_id, self.core.limits)]
+        self.ways[number : number + 1] = [down]
 
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
-        """Make an object and return a blocking proxy of it."""
         arguments = bind(kind.__name__, kind.maker, given, named)
         wire = self.plans.made(kind.maker).encode(arguments)
         manager = self._proxy(Manager, MANAGER)
         return self._proxy(kind, manager.create(kind.type_name, wire))
 
     def pump(self) -> None:
-        """Carry bytes both ways until nobody has any."""
+        # Bytes go both ways until nobody has any.
         moved = True
         while moved:
             moved = False
@@ -318,8 +331,8 @@ class SessionRig(Rig):
         return bool(outcome.result() == 0)
 
     def end(self, session: int) -> None:
-        """End a session in good order; another one takes its place."""
         self.clients[session].bye()
         self.pump()
         assert self.servers[session].ended
-        self.servers[session].detach()
+        self._open(session)
+        self.pump()

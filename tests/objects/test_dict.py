@@ -168,4 +168,4 @@ class DictMachine(NestedMachine):
 
 
 TestDict = DictMachine.TestCase
-TestDict.settings = settings(max_examples=500, stateful_step_count=25, deadline=None)
+TestDict.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -168,4 +168,4 @@ class ListMachine(NestedMachine):
 
 
 TestList = ListMachine.TestCase
-TestList.settings = settings(max_examples=500, stateful_step_count=25, deadline=None)
+TestList.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -70,4 +70,4 @@ class ValueMachine(NestedMachine):
 
 
 TestValue = ValueMachine.TestCase
-TestValue.settings = settings(max_examples=500, stateful_step_count=25, deadline=None)
+TestValue.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -16,7 +16,7 @@ from aiomanager.operation import SharedObject
 
 from .rigs import Parked, PureRig, Rig, SessionRig
 
-__all__ = ("Point", "Twins", "exact", "keys", "outcome", "paths", "values")
+__all__ = ("Model", "PatientTwins", "Point", "Twins", "exact", "keys", "outcome", "paths", "values")
 
 
 @dataclass(frozen=True, order=True)
@@ -92,6 +92,128 @@ class Twins:
             )
             assert got == want, (type(rig).__name__, shared, arguments, got, want)
         return want
+
+
+class Model:
+    """The base of models in which calls wait: who waits, since when, for how long."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.acting: tuple[int, int] = (0, 1)
+        self.waits: list[Wait] = []
+
+    def park(
+        self, what: str, timeout: float | None, on_timeout: Callable[[], Any], request: Any = None
+    ) -> Parked:
+        """Let a call wait."""
+        until = None if timeout is None else self.time + timeout
+        self.waits.append(Wait(Parked(), what, self.acting, until, on_timeout, request))
+        return self.waits[-1].parked
+
+    def first(self, what: str) -> "Wait | None":
+        """Return who waits longest for this."""
+        return next((wait for wait in self.waits if wait.what == what), None)
+
+    def answer(self, wait: "Wait", function: Callable[[], Any]) -> None:
+        """Give one who waits its result, or the error that `function` raises."""
+        self.waits.remove(wait)
+        try:
+            value = function()
+        except Exception as error:
+            wait.parked.answer(None, error)
+        else:
+            wait.parked.answer(value)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.time + seconds
+        while due := [w for w in self.waits if w.until is not None and w.until <= end]:
+            first = min(due, key=lambda wait: wait.until)
+            self.answer(first, first.on_timeout)
+        self.time = end
+
+    def serve(self) -> None:
+        """Give those who wait what there is."""
+        raise NotImplementedError
+
+    def end(self, session: int) -> None:
+        """End a session: it waits for nothing any more."""
+        self.waits = [wait for wait in self.waits if wait.acting[0] != session]
+
+
+@dataclass(eq=False)
+class Wait:
+    """One call that waits in a model."""
+
+    parked: Parked
+    what: str
+    acting: tuple[int, int]
+    until: Any
+    on_timeout: Callable[[], Any]
+    request: Any
+
+
+class PatientTwins(Twins):
+    """As `Twins`, for objects whose operations may wait."""
+
+    model: Model
+
+    def __init__(self, kind: type[SharedObject], model: Model, *given: Any) -> None:
+        super().__init__(kind, model, *given)
+        self.waiting: list[tuple[int, tuple[Parked, ...]]] = []
+
+    def act(
+        self, session: int, owner: int, name: str, expected: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """As `check`, by a task of one of the sessions; who waits is kept in `waiting`."""
+        self.model.acting = (session, owner)
+        started: list[Parked] = []
+
+        def shared(proxy: Any, *given: Any) -> Any:
+            with proxy._channel.as_(session, owner):
+                return note(getattr(proxy, name)(*given))
+
+        def note(result: Any) -> Any:
+            if isinstance(result, Parked):
+                started.append(result)
+            return result
+
+        want = self.check(shared, lambda m, *given: note(expected(m, *given)), *arguments)
+        if want == "waits":
+            self.waiting.append((session, tuple(started)))
+        return want
+
+    def compare(self) -> None:
+        """Check that the same calls have been answered, and how."""
+        for session, calls in list(self.waiting):
+            ends = [outcome(lambda call=call: call) for call in calls]
+            assert ends[0] == ends[1] == ends[2], (session, ends)
+            if ends[0] != "waits":
+                self.waiting.remove((session, calls))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass everywhere."""
+        self.model.advance(seconds)
+        for rig in self.rigs:
+            rig.clock.advance(seconds)
+            rig.pump()
+
+    def cancel(self, position: int) -> None:
+        """Take one of the calls that wait back."""
+        session, calls = self.waiting.pop(position % len(self.waiting))
+        wait = next(wait for wait in self.model.waits if wait.parked in calls)
+        self.model.waits.remove(wait)
+        self.model.serve()
+        for call in calls:
+            if call is not wait.parked:
+                assert call.take_back(), "a call that waits cannot be taken back"
+
+    def end(self, session: int) -> None:
+        """End a session everywhere; another takes its place."""
+        self.waiting = [one for one in self.waiting if one[0] != session]
+        self.model.end(session)
+        for rig in self.rigs:
+            rig.end(session)
 
 
 def _method(name: str) -> Callable[..., Any]:

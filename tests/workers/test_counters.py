@@ -30,7 +30,12 @@ pytestmark = pytest.mark.timeout(60 if TIMES < 10_000 else 600)
             {"stats": {"hits": [0, "untouched"]}},
             {"stats": {"hits": [PROCESSES * TIMES, "untouched"]}},
         ),
-        (tasks.count_comparing, TIMES // 4, {"compared": 0}, {"compared": PROCESSES * (TIMES // 4)}),
+        (
+            tasks.count_comparing,
+            TIMES // 4,
+            {"compared": 0},
+            {"compared": PROCESSES * (TIMES // 4)},
+        ),
     ],
     ids=["increment", "increment_nested", "compare_and_set"],
 )

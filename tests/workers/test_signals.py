@@ -21,8 +21,12 @@ from .helpers import SECONDS, until
 INTERRUPTS = int(os.environ.get("AIOMANAGER_INTERRUPTS", "300"))
 NOTHING: Any = object()
 
-# pytest-timeout's own way is the very signal that is used here.
-pytestmark = pytest.mark.timeout(60 + INTERRUPTS // 10, method="thread")
+pytestmark = [
+    # pytest-timeout's own way is the very signal that is used here.
+    pytest.mark.timeout(60 + INTERRUPTS // 10, method="thread"),
+    # Who is interrupted while closing a socket leaves that to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 
 
 class Interrupt(Exception):
@@ -51,7 +55,8 @@ class Alarm:
         self.left = self.shots
         delay = self.random.uniform(1e-6, longest)
         # The next one comes when the first is being dealt with.
-        signal.setitimer(signal.ITIMER_REAL, delay, self.random.uniform(2e-5, 8e-4))
+        again = self.random.uniform(2e-5, 8e-4) if self.shots > 1 else 0
+        signal.setitimer(signal.ITIMER_REAL, delay, again)
 
     def during(self, call: Callable[[], Any], longest: float = 3e-4) -> Any:
         """Return the result of a call, or NOTHING if it was interrupted."""
@@ -150,9 +155,7 @@ def test_get_that_waits_loses_nothing(
     assert q.empty()
 
 
-def test_put_is_done_once_or_not_at_all(
-    manager: aiomanager.sync.Manager, interrupt: Alarm
-) -> None:
+def test_put_is_done_once_or_not_at_all(manager: aiomanager.sync.Manager, interrupt: Alarm) -> None:
     q = manager.Queue()
     done: list[int] = []
     number = 0
@@ -264,23 +267,26 @@ def test_an_interrupt_while_another_is_dealt_with(
 
 
 def test_a_handler_that_calls(manager: aiomanager.sync.Manager) -> None:
-    d: Any = manager.dict({"handled": 0})
+    d: Any = manager.dict()
     # Two locks: a handler that waits for what it has interrupted waits for ever, as anywhere.
     mine, handlers, q = manager.Lock(), manager.Lock(), manager.Queue()
-    handled = 0
+    totals: list[int] = []
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        nonlocal handled
-        handled += 1
-        assert d.increment("handled") == handled
-        with handlers:
-            q.put(handled)
+        # Handlers interrupt one another.
+        total = d.increment("handled")
+        totals.append(total)
+        if handlers.acquire(False):
+            q.put(total)
+            handlers.release()
+        else:
+            q.put(total)
 
     before = signal.signal(signal.SIGALRM, handler)
     choose = random.Random(3)
     number = 0
     try:
-        while handled < INTERRUPTS:
+        while len(totals) < INTERRUPTS:
             signal.setitimer(signal.ITIMER_REAL, choose.uniform(1e-6, 3e-4))
             number += 1
             d["k"] = number
@@ -292,16 +298,18 @@ def test_a_handler_that_calls(manager: aiomanager.sync.Manager) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    items = q.get_many(10 * (number + handled))
-    assert [item for item in items if item > 0] == list(range(1, handled + 1))
+    assert sorted(totals) == list(range(1, len(totals) + 1))
+    items = q.get_many(10 * (number + len(totals)))
+    assert sorted(item for item in items if item > 0) == sorted(totals)
     assert [-item for item in items if item < 0] == list(range(1, number + 1))
-    assert d["handled"] == handled
-    assert manager.statistics()["sessions"] <= 4
+    assert d["handled"] == len(totals)
+    assert not mine.locked()
+    assert not handlers.locked()
+    # One for each depth of handlers.
+    assert manager.statistics()["sessions"] <= 5
 
 
-def test_a_handler_that_calls_and_raises(
-    manager: aiomanager.sync.Manager, alarm: Alarm
-) -> None:
+def test_a_handler_that_calls_and_raises(manager: aiomanager.sync.Manager, alarm: Alarm) -> None:
     d: Any = manager.dict({"handled": 0})
     q = manager.Queue()
 

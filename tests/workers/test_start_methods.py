@@ -72,9 +72,7 @@ class _Initializer:
 
 def test_process(method: str, things: dict[str, Any]) -> None:
     context = multiprocessing.get_context(method)
-    workers = [
-        context.Process(target=tasks.use_all, args=(*things.values(), n)) for n in range(3)
-    ]
+    workers = [context.Process(target=tasks.use_all, args=(*things.values(), n)) for n in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
