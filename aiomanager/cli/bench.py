@@ -184,6 +184,7 @@ def _processes(manager: Any) -> Generator[Work]:
             here, there = context.Pipe()
             process = context.Process(target=_one_of_many, args=(here, there, shared, f"k{number}"))
             process.start()
+            there.close()
             stack.callback(process.join)
             stack.callback(here.send, None)
             pipes.append(here)
@@ -203,9 +204,9 @@ def _one_of_many(
     others.close()  # else the end of the others would not be seen here
     numbers = count()
     clock = time.monotonic  # one clock for all processes
-    while (order := pipe.recv()) is not None:
-        begin, seconds = order
-        try:
+    try:
+        while (order := pipe.recv()) is not None:
+            begin, seconds = order
             shared.get(key)  # connects the first time
             time.sleep(max(begin - clock(), 0))
             done = 0
@@ -215,9 +216,10 @@ def _one_of_many(
                 shared.get(key)
                 done += 2
             pipe.send(done / (now - begin))
-        except Exception as error:
-            pipe.send(error)
-            return
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send(error)
 
 
 @contextmanager
@@ -388,9 +390,7 @@ class _Side:
     def __init__(self, workload: Workload, number: int) -> None:
         context = _fork()
         self._pipe, there = cast("tuple[Connection[Any, Any], Any]", context.Pipe())
-        self._process = context.Process(
-            target=_be_side, args=(self._pipe, there, workload, number)
-        )
+        self._process = context.Process(target=_be_side, args=(self._pipe, there, workload, number))
         self._process.start()
         there.close()
 
@@ -412,6 +412,7 @@ def _be_side(
     others: "Connection[Any, Any]", pipe: "Connection[Any, Any]", workload: Workload, number: int
 ) -> None:
     others.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and that this
     if workload.pinned and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # what it starts inherits that
     try:
@@ -421,7 +422,7 @@ def _be_side(
         ):
             while (seconds := pipe.recv()) is not None:
                 pipe.send(work(seconds))
-    except (KeyboardInterrupt, EOFError):
+    except (BrokenPipeError, EOFError):
         pass
     except Exception as error:
         pipe.send(error)

@@ -373,7 +373,7 @@ class BlockingChannel(ChannelBase):
         self._slot = _Slot()
         self._free: deque[_Connection] = deque()
         self._all: set[_Connection] = set()
-        self._closed = False
+        self.closed = False
 
     def owner(self) -> int:
         """Return the token of this thread."""
@@ -460,7 +460,7 @@ class BlockingChannel(ChannelBase):
             ConnectionLost: nobody answers at the address, or the manager was closed.
             AuthenticationFailed: the server refuses the key, or does not know it.
         """
-        if self._closed:
+        if self.closed:
             raise ConnectionLost("the manager was closed; connect again")
         connection: _Connection | None = None
         while self._free and connection is None:
@@ -488,7 +488,7 @@ class BlockingChannel(ChannelBase):
 
     def close(self) -> None:
         """End all sessions of this process in good order."""
-        self._closed = True
+        self.closed = True
         for connection in list(self._all):
             connection.close()
         self._free.clear()

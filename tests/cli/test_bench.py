@@ -1,11 +1,13 @@
 """Tests of `aiomanager bench`: that it runs and what it prints, never how fast anything is."""
 
 import json
+import os
 import re
+import signal
 
 import pytest
 
-from aiomanager.cli.bench import WORKLOADS
+from aiomanager.cli.bench import PROCESSES, WORKLOADS
 
 from .helpers import Terminal, wait_for_end
 
@@ -57,7 +59,17 @@ def test_the_table(terminal: Terminal, name: str, row: str) -> None:
     assert errors == (f"aiomanager bench: missed what is wanted: {name}\n" if missed else "")
 
 
-def test_nothing_is_left_behind(terminal: Terminal) -> None:
-    process = terminal.start("bench", "--only", "processes", "kept-tasks", "--seconds", "0.2")
-    assert process.wait() == 0
-    wait_for_end(terminal.processes(), seconds=5)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_nothing_is_left_behind(terminal: Terminal, name: str) -> None:
+    process = terminal.start("bench", "--only", "processes", "--seconds", "0.4")
+    processes: dict[int, int] = {}
+    # itself, two sides, their servers, eight processes of each
+    while len(processes) < 1 + 2 * (1 + 1 + PROCESSES):
+        for pidfd in processes.values():
+            os.close(pidfd)
+        processes = terminal.processes()
+    process.send_signal(getattr(signal, name))
+    output, errors = process.communicate()
+    assert process.returncode == {"SIGINT": 130}.get(name, -getattr(signal, name))
+    assert (output, errors) == ("", "")
+    wait_for_end(processes)

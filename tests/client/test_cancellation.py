@@ -8,6 +8,7 @@ breaks. There the server is in this process, and each hop takes one tick of the 
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import anyio
@@ -147,7 +148,7 @@ async def test_a_cancelled_call_that_was_not_sent_yet_is_not_executed(manager: M
     d = await manager.dict()
     large = "x" * 100_000
     async with anyio.create_task_group() as group:
-        tasks = [start(group, lambda n=n: d.set(n, large)) for n in range(200)]  # type: ignore[misc]
+        tasks = [start(group, partial(d.set, n, large)) for n in range(200)]
         await checkpoint()
         last = start(group, lambda: d.set("last", 1))
         await checkpoint()
@@ -158,18 +159,19 @@ async def test_a_cancelled_call_that_was_not_sent_yet_is_not_executed(manager: M
 
 
 async def test_a_cancelled_factory_leaves_no_object(manager: Manager) -> None:
-    gc.collect()
-    base = (await manager.statistics())["objects"]
-    for steps in range(12):
-        async with anyio.create_task_group() as group:
-            task = start(group, manager.dict)
-            await ticks(steps)
-            task.cancel()
+    before = (await manager.statistics())["objects"]
+    for _ in range(30):
+        for steps in range(12):
+            async with anyio.create_task_group() as group:
+                task = start(group, manager.dict)
+                await ticks(steps)
+                task.cancel()
     del task
+    gc.collect()
 
     async def freed() -> bool:
-        gc.collect()
-        return (await manager.statistics())["objects"] == base
+        # Some of before may be freed as well.
+        return (await manager.statistics())["objects"] <= before
 
     await until(freed, "what nobody got should be freed")
 
@@ -356,7 +358,7 @@ async def test_get_cancelled_while_the_item_arrives() -> None:
                 q = await one.make(Queue)
                 other = two.same(q)
                 async with anyio.create_task_group() as group:
-                    task = await race(group, q.get, at, lambda: other.put("item"), put_at)
+                    task = await race(group, q.get, at, partial(other.put, "item"), put_at)
                 await settle([one, two])
                 outcomes.add(task.cancelled)
                 if task.cancelled:
@@ -377,7 +379,7 @@ async def test_put_cancelled_while_room_is_made() -> None:
                 await q.put("first")
                 other = two.same(q)
                 async with anyio.create_task_group() as group:
-                    task = await race(group, lambda: q.put("second"), at, other.get, get_at)
+                    task = await race(group, partial(q.put, "second"), at, other.get, get_at)
                 await settle([one, two])
                 outcomes.add(task.cancelled)
                 items = await other.qsize()
@@ -403,9 +405,9 @@ async def test_acquire_cancelled_while_the_lock_is_released() -> None:
                 async with anyio.create_task_group() as group:
                     task = await race(
                         group,
-                        lambda: lock.acquire(owner="mine"),
+                        partial(lock.acquire, owner="mine"),
                         at,
-                        lambda: other.release(owner="other"),
+                        partial(other.release, owner="other"),
                         release_at,
                     )
                 await settle([one, two])
@@ -461,7 +463,7 @@ async def test_cancelled_while_the_connection_breaks(up: bool, down: bool) -> No
                 other = two.same(q)
                 await other.put("item")
                 async with anyio.create_task_group() as group:
-                    task = await race(group, q.get, at, lambda: one.wire.cut(up, down), cut_at)
+                    task = await race(group, q.get, at, partial(one.wire.cut, up, down), cut_at)
                 await settle([one, two])
                 outcomes.add(task.cancelled)
                 if task.cancelled:
@@ -484,7 +486,7 @@ async def test_calls_while_the_connection_breaks(up: bool, down: bool) -> None:
                 for tick in range(LIFE):
                     if tick == cut_at:
                         one.wire.cut(up, down)
-                    tasks.append(start(group, lambda: d.increment("n")))
+                    tasks.append(start(group, partial(d.increment, "n")))
                     await checkpoint()
                 assert [await task.result() for task in tasks] == list(range(1, LIFE + 1))
             assert await two.same(d).get("n") == LIFE
@@ -496,7 +498,7 @@ async def test_a_factory_cancelled_at_each_tick_leaves_no_object() -> None:
         memory = Memory()
         async with memory.client() as client:
             async with anyio.create_task_group() as group:
-                task = await race(group, lambda: client.make(Event), at, lambda: None, 0)
+                task = await race(group, partial(client.make, Event), at, lambda: None, 0)
             outcomes.add(task.cancelled)
             kept = 0 if task.cancelled else 1
             await settle([client])
@@ -514,7 +516,7 @@ async def test_a_proxy_in_an_answer_that_nobody_gets_is_let_go() -> None:
             d = await client.make(Dict)
             await d.set("inner", await client.make(Event))
             async with anyio.create_task_group() as group:
-                await race(group, lambda: d.get("inner"), at, lambda: None, 0)
+                await race(group, partial(d.get, "inner"), at, lambda: None, 0)
             await d.clear()
             with anyio.fail_after(SECONDS):
                 while memory.core.count()["objects"] != 1:

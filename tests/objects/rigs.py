@@ -218,7 +218,9 @@ class PureRig(Rig):
         parked.answer(None if waiter.error else waiter.value, waiter.error)
 
     def end(self, session: int) -> None:
-        mine = [waiter for number, waiter in self.parked if number == session]
+        mine = [
+            waiter for number, waiter in self.parked if number == session and waiter.state != "kept"
+        ]
         for waiter in mine:
             waiter.listener = None
             waiter.suspend()
