@@ -186,7 +186,7 @@ def _processes(manager: Any) -> Generator[Work]:
             process.start()
             there.close()
             stack.callback(process.join)
-            stack.callback(here.send, None)
+            stack.callback(_end, here)
             pipes.append(here)
 
         def work(seconds: float) -> list[float]:
@@ -401,10 +401,7 @@ class _Side:
 
     def end(self) -> None:
         """Let it end with all that it started."""
-        try:
-            self._pipe.send(None)
-        except BrokenPipeError:
-            pass
+        _end(self._pipe)
         self._process.join()
 
 
@@ -426,6 +423,14 @@ def _be_side(
         pass
     except Exception as error:
         pipe.send(error)
+
+
+def _end(pipe: "Connection[Any, Any]") -> None:
+    """Let a process of the benchmark end, if it has not."""
+    try:
+        pipe.send(None)
+    except BrokenPipeError:
+        pass
 
 
 def _received(pipe: "Connection[Any, Any]") -> Any:

@@ -39,7 +39,7 @@ from aiomanager.stored import ABSENT
 
 __all__ = ("BlockingChannel",)
 
-_READ = 1 << 16
+_READ = 1 << 18
 
 
 class _Connection:

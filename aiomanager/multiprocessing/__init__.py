@@ -33,12 +33,11 @@ __all__ += _standard.__all__
 
 
 def __getattr__(name: str) -> Any:
-    """Return what the standard library has under this name, or import the submodule."""
+    """Import the submodule of this name, or return what else the standard library has."""
     if not name.startswith("_"):
-        if hasattr(_standard, name) and not isinstance(getattr(_standard, name), type(_standard)):
-            return getattr(_standard, name)
         try:
             return importlib.import_module(f"{__name__}.{name}")
         except ModuleNotFoundError:
-            pass
+            if hasattr(_standard, name):
+                return getattr(_standard, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

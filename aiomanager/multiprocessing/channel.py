@@ -47,8 +47,8 @@ class DropInChannel(BlockingChannel):
     def leave(self) -> None:
         """End this process's sessions in good order; a later call begins a new one."""
         for connection in list(self._all):
-            connection.close()
-            self._all.discard(connection)
+            if not connection.busy:  # a daemon thread is in a call
+                connection.close()
 
 
 _channels: WeakSet[DropInChannel] = WeakSet()

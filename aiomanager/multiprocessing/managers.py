@@ -91,7 +91,7 @@ class BaseManager:
         Raises:
             TypeError: the authkey is no bytes.
         """
-        if authkey is not None and not isinstance(authkey, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(authkey, bytes | bytearray | memoryview | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"authkey must be bytes, not {type(authkey).__name__}")
         if serializer != "pickle":
             raise _not_yet(f"the serializer {serializer!r}")

@@ -104,7 +104,7 @@ class _Unpack(Protocol):
 
 
 unpack: Final = cast("_Unpack", _library.unpackb)
-unpack_message: Final = cast("Callable[[bytes], Any]", _library.unpackb)
+unpack_message: Final = cast("Callable[[bytes | bytearray], Any]", _library.unpackb)
 """As `unpack`, with the library's defaults: extensions stay `ExtType`, map keys are text."""
 """Return the one value that `data` holds.
 
@@ -130,7 +130,7 @@ fixed_depth: Final = not str(_library.Packer.__module__).endswith("fallback")
 _levels: int | None = None if fixed_depth else 0
 
 
-def walk(data: bytes, depth: int) -> None:
+def walk(data: bytes | bytearray, depth: int) -> None:
     """Check headers, lengths and depth of `data` without building anything.
 
     Raises ValueError when it is not exactly one value, or arrays and maps are nested deeper than

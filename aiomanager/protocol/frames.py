@@ -21,8 +21,8 @@ class FrameBuffer:
     """Takes bytes in any pieces and returns whole payloads.
 
     A length beyond `limit` is refused when it is read, before anything is allocated for it. The
-    memory in use is that of the bytes received: a large frame is gathered in pieces and joined
-    once.
+    memory in use is that of the bytes received. A large payload comes as the bytearray that it was
+    gathered in: one copy less.
     """
 
     __slots__ = ("_pieces", "limit", "missing", "rest")
@@ -36,7 +36,7 @@ class FrameBuffer:
         self.missing = 0
         """How many bytes the large frame still lacks."""
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Take bytes and return the payloads that are now complete.
 
         Raises:
@@ -48,7 +48,7 @@ class FrameBuffer:
             size = int.from_bytes(data[:4], "big")
             if size + 4 == len(data) and 0 < size <= self.limit:
                 return [data[4:]]
-        payloads: list[bytes] = []
+        payloads: list[bytes | bytearray] = []
         start = 0
         if self.missing:
             if len(data) < self.missing:
@@ -57,7 +57,7 @@ class FrameBuffer:
                 return payloads
             start = self.missing
             self._pieces += memoryview(data)[:start]
-            payloads.append(bytes(self._pieces))
+            payloads.append(self._pieces)
             self._pieces = bytearray()
             self.missing = 0
         elif self.rest:

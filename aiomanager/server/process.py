@@ -23,6 +23,11 @@ __all__ = ("PrivateServer", "load_types", "main", "run_server")
 
 log = logging.getLogger("aiomanager.server")
 
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_KEPT = 1 << 28
+"""Bytes of freed memory that a server keeps."""
+
 _BOOT = (
     "import sys, json; c = json.loads(sys.stdin.readline()); sys.path[:] = c['path']; "
     "from aiomanager.server.process import main; main(c)"
@@ -83,6 +88,18 @@ async def serve(
     await server.close()
 
 
+def keep_memory() -> None:
+    """Have the C library keep memory that large values used: fresh pages cost more than copies."""
+    try:
+        import ctypes
+
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+    except (OSError, AttributeError):
+        pass  # another C library: only slower
+
+
 def run_server(main: Any) -> None:
     """Run a server's coroutine on uvloop, where there is one."""
     try:
@@ -96,6 +113,7 @@ def run_server(main: Any) -> None:
 def main(config: dict[str, Any]) -> None:
     """Be a private server: serve as `config` says, tell the URL on stdout, end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_memory()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     address = parse_address(config["address"])
     listening = False

@@ -42,7 +42,7 @@ from aiomanager.protocol.stream import BATCH, LIGHT, Stream
 __all__ = ("ClientSession", "error_of")
 
 _LONE: Final = 512
-"""The largest payload that the quick way takes."""
+"""The largest answer that the quick way takes."""
 
 W = TypeVar("W")
 
@@ -125,7 +125,7 @@ class ClientSession(Generic[W]):
         )
         size = len(payload)
         if (
-            size > _LONE
+            size > self._largest
             or self.output
             or self._batch
             or self._kept

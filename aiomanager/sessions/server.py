@@ -8,7 +8,7 @@ its end before the next begins, so each is atomic. There is no socket, clock or 
 # pyright: reportPossiblyUnboundVariable=false
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -371,7 +371,7 @@ class ServerSession(Holder):
         call.waiter.keep()
         self._last_kept = (call_id, call)
 
-    def _receive(self, payloads: list[bytes]) -> None:
+    def _receive(self, payloads: Sequence[bytes | bytearray]) -> None:
         if self.ended:
             return
         stream = self.stream

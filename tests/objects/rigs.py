@@ -158,8 +158,8 @@ class Rig:
         """Make an object and return a blocking proxy of it."""
         raise NotImplementedError
 
-    def end(self, session: int) -> None:
-        """End a session; another one takes its place."""
+    def end(self, session: int, *, well: bool = True) -> None:
+        """End a session, in good order or not; another one takes its place."""
         raise NotImplementedError
 
     def pump(self) -> None:
@@ -175,8 +175,10 @@ class PureRig(Rig):
     def __init__(self) -> None:
         super().__init__()
         self.objects: list[SharedObject] = []
-        fences = count(1)
-        self.holders = [Holder(f"session {n}", fences, self.clock.now) for n in range(SESSIONS)]
+        self.fences = count(1)
+        self.holders = [
+            Holder(f"session {number}", self.fences, self.clock.now) for number in range(SESSIONS)
+        ]
         self.parked: list[tuple[int, Waiter[Any]]] = []
 
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
@@ -217,7 +219,7 @@ class PureRig(Rig):
             waiter.keep()
         parked.answer(None if waiter.error else waiter.value, waiter.error)
 
-    def end(self, session: int) -> None:
+    def end(self, session: int, *, well: bool = True) -> None:
         mine = [
             waiter for number, waiter in self.parked if number == session and waiter.state != "kept"
         ]
@@ -228,7 +230,9 @@ class PureRig(Rig):
         for waiter in sorted(mine, key=lambda waiter: waiter.undoable):
             waiter.cancel()
         self.parked = [one for one in self.parked if one[0] != session]
+        self.holders[session].in_good_order = well
         self.holders[session].end()
+        self.holders[session] = Holder(f"session {session}", self.fences, self.clock.now)
 
 
 class SessionRig(Rig):
@@ -332,9 +336,12 @@ class SessionRig(Rig):
         self.pump()
         return bool(outcome.result() == 0)
 
-    def end(self, session: int) -> None:
-        self.clients[session].bye()
-        self.pump()
+    def end(self, session: int, *, well: bool = True) -> None:
+        if well:
+            self.clients[session].bye()
+            self.pump()
+        else:
+            self.core.client_died(self.servers[session].client.id)
         assert self.servers[session].ended
         self._open(session)
         self.pump()

@@ -70,8 +70,8 @@ class QueueModel(Model):
             while joining := self.first("join"):
                 self.answer(joining, lambda: None)
 
-    def end(self, session: int) -> None:
-        super().end(session)
+    def end(self, session: int, *, well: bool = True) -> None:
+        super().end(session, well=well)
         self.serve()
 
     def put(self, item: Any, block: bool = True, timeout: Any = None) -> Any:

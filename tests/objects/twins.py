@@ -136,7 +136,7 @@ class Model:
         """Give those who wait what there is."""
         raise NotImplementedError
 
-    def end(self, session: int) -> None:
+    def end(self, session: int, *, well: bool = True) -> None:
         """End a session: it waits for nothing any more."""
         self.waits = [wait for wait in self.waits if wait.acting[0] != session]
 
@@ -208,12 +208,12 @@ class PatientTwins(Twins):
             if call is not wait.parked:
                 assert call.take_back(), "a call that waits cannot be taken back"
 
-    def end(self, session: int) -> None:
+    def end(self, session: int, *, well: bool = True) -> None:
         """End a session everywhere; another takes its place."""
         self.waiting = [one for one in self.waiting if one[0] != session]
-        self.model.end(session)
+        self.model.end(session, well=well)
         for rig in self.rigs:
-            rig.end(session)
+            rig.end(session, well=well)
 
 
 def _method(name: str) -> Callable[..., Any]:

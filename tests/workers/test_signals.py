@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -75,7 +76,9 @@ class Alarm:
 
 
 @pytest.fixture
-def alarm() -> Iterator[Alarm]:
+def alarm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Alarm]:
+    # What is raised in a finalizer goes nowhere, and pytest's own hook must not be interrupted.
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     alarm = Alarm(seed=20250)
     before = signal.signal(signal.SIGALRM, alarm)
     yield alarm
