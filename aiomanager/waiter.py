@@ -236,9 +236,7 @@ class Holder:
 
     __slots__ = ("_held", "_staying", "description", "fences", "in_good_order", "now")
 
-    def __init__(
-        self, description: str, fences: Iterator[int], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, description: str, fences: Iterator[int], now: Callable[[], float]) -> None:
         self.now = now
         """The store's clock, in seconds; it never goes back."""
         self.fences = fences
@@ -250,9 +248,7 @@ class Holder:
         self._held: dict[Hashable, Callable[[], None]] = {}
         self._staying: set[Hashable] = set()
 
-    def hold(
-        self, thing: Hashable, give_back: Callable[[], None], *, stays: bool = False
-    ) -> None:
+    def hold(self, thing: Hashable, give_back: Callable[[], None], *, stays: bool = False) -> None:
         """Have `give_back` called if the session ends before `let_go(thing)`.
 
         What `stays` is not given back by a session that ends in good order.

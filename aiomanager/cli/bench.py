@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -33,16 +34,25 @@ is what it costs that a session survives its connections."""
 
 PROCESSES: Final = 8
 TASKS: Final = 100
-TURNS: Final = 4
+TURNS: Final = 8
 """How often the two sides take turns in a round."""
 WARM_UP: Final = 0.1
 """Seconds of work before a round counts."""
 MOST_KEPT: Final = 0.05
 """What the bookkeeping of sessions may cost, as a share of the speed without it."""
 
-Work: TypeAlias = Callable[[float], list[float]]
-"""Works for so many seconds and returns what it measured: the microseconds of each operation, or
-the operations per second."""
+
+class Done(NamedTuple):
+    """What one side did in one turn."""
+
+    operations: int
+    seconds: float
+    latencies: list[float]
+    """The microseconds of each operation, where those are what is measured."""
+
+
+Work: TypeAlias = Callable[[float], Done]
+"""Works for so many seconds."""
 Start: TypeAlias = Callable[[], AbstractContextManager[Any]]
 """Starts a server and returns its blocking manager, as a context manager."""
 
@@ -56,7 +66,8 @@ class Workload(NamedTuple):
     """Either "us" for each operation, of which less is better, or "ops/s"."""
     pinned: bool
     """Whether client and server share one core: a wake-up on another one costs more than a call,
-    and whether it does is the scheduler's mood."""
+    and whether it does is the scheduler's mood. Operations are then counted per second of that
+    core's time, as other programs may use it too."""
     sides: tuple[str, str]
     starts: tuple[Start, Start]
     works: tuple[Callable[[Any], AbstractContextManager[Work]], ...]
@@ -136,10 +147,10 @@ def _latency(manager: Any) -> Generator[Work]:
     shared = manager.dict()
     numbers = count()
 
-    def work(seconds: float) -> list[float]:
+    def work(seconds: float) -> Done:
         clock = time.perf_counter
         found: list[float] = []
-        before = clock()
+        begin = before = clock()
         end = before + seconds
         while before < end:
             shared["k"] = next(numbers)
@@ -147,7 +158,7 @@ def _latency(manager: Any) -> Generator[Work]:
             after = clock()
             found.append((after - before) * 5e5)
             before = after
-        return found
+        return Done(len(found) * 2, before - begin, found)
 
     yield work
 
@@ -158,7 +169,7 @@ def _queue(manager: Any) -> Generator[Work]:
     shared = manager.Queue()
     numbers = count()
 
-    def work(seconds: float) -> list[float]:
+    def work(seconds: float) -> Done:
         clock = time.perf_counter
         done = 0
         begin = now = clock()
@@ -168,7 +179,7 @@ def _queue(manager: Any) -> Generator[Work]:
             shared.get()
             done += 2
             now = clock()
-        return [done / (now - begin)]
+        return Done(done, now - begin, [])
 
     yield work
 
@@ -189,11 +200,13 @@ def _processes(manager: Any) -> Generator[Work]:
             stack.callback(_end, here)
             pipes.append(here)
 
-        def work(seconds: float) -> list[float]:
+        def work(seconds: float) -> Done:
             begin = time.monotonic() + 0.01
             for pipe in pipes:
                 pipe.send((begin, seconds))
-            return [sum(_received(pipe) for pipe in pipes)]
+            found: list[Done] = [_received(pipe) for pipe in pipes]
+            operations, took, _ = zip(*found, strict=True)
+            return Done(sum(operations), fmean(took), [])
 
         yield work
 
@@ -215,7 +228,7 @@ def _one_of_many(
                 shared[key] = next(numbers)
                 shared.get(key)
                 done += 2
-            pipe.send(done / (now - begin))
+            pipe.send(Done(done, now - begin, []))
     except EOFError:
         pass
     except Exception as error:
@@ -284,15 +297,15 @@ def _run_tasks(
     loop: asyncio.AbstractEventLoop,
     task: Callable[[str, float], Coroutine[Any, Any, int]],
     seconds: float,
-) -> list[float]:
-    async def run() -> float:
+) -> Done:
+    async def run() -> Done:
         begin = time.perf_counter()
         done = await asyncio.gather(
             *(task(f"k{number}", begin + seconds) for number in range(TASKS))
         )
-        return sum(done) / (time.perf_counter() - begin)
+        return Done(sum(done), time.perf_counter() - begin, [])
 
-    return [loop.run_until_complete(run())]
+    return loop.run_until_complete(run())
 
 
 _PEERS = ("aiomanager", "multiprocessing")
@@ -350,9 +363,9 @@ WORKLOADS: Final = (
     ),
     Workload(
         "kept-processes",
-        f"bookkeeping: {PROCESSES} blocking processes",
+        f"bookkeeping: {PROCESSES} blocking processes, on one core",
         "ops/s",
-        False,
+        True,
         _KEPT,
         (_keeping, _forgetting),
         (_processes, _processes),
@@ -395,7 +408,7 @@ class _Side:
         there.close()
 
     def work(self, seconds: float) -> list[float]:
-        """Have it work for so long; return what it measured."""
+        """Have it work for so long; return what it measured, in the workload's unit."""
         self._pipe.send(seconds)
         return cast("list[float]", _received(self._pipe))
 
@@ -418,11 +431,39 @@ def _be_side(
             workload.works[number](manager) as work,
         ):
             while (seconds := pipe.recv()) is not None:
-                pipe.send(work(seconds))
+                before = _core_time() if workload.pinned else 0.0
+                done = work(seconds)
+                after = _core_time() if before else 0.0
+                spent = after - before if after else done.seconds
+                pipe.send(done.latencies or [done.operations / spent])
     except (BrokenPipeError, EOFError):
         pass
     except Exception as error:
         pipe.send(error)
+
+
+def _core_time() -> float:
+    """Return the seconds for which this process and all that it started have run, 0 if unknown.
+
+    All others must be waiting: what they run at the moment is not counted yet.
+    """
+    try:
+        others = sum(_run_time(pid) for pid in _descendants(os.getpid()))
+    except OSError:
+        return 0.0
+    return time.process_time() + others / 1e9
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield int(child)
+            yield from _descendants(int(child))
+
+
+def _run_time(pid: int) -> int:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
 def _end(pipe: "Connection[Any, Any]") -> None:
@@ -459,8 +500,8 @@ def _round(workload: Workload, seconds: float) -> tuple[float, float]:
         for turn in range(TURNS):
             for number in (0, 1) if turn % 2 == 0 else (1, 0):
                 found[number].extend(sides[number].work(seconds / TURNS))
-    combine = median if workload.unit == "us" else fmean
-    return combine(found[0]), combine(found[1])
+    # Of the calls, or of the turns: what else the machine does comes in bursts.
+    return median(found[0]), median(found[1])
 
 
 def _measured(workload: Workload, rounds: int, seconds: float) -> dict[str, Any]:
@@ -473,6 +514,7 @@ def _measured(workload: Workload, rounds: int, seconds: float) -> dict[str, Any]
         "name": workload.name,
         "title": workload.title,
         "unit": workload.unit,
+        "pinned": workload.pinned,
         "sides": dict(
             zip(workload.sides, (median(side) for side in zip(*results, strict=True)), strict=True)
         ),
@@ -520,6 +562,8 @@ def _table(machine: dict[str, Any], results: Sequence[dict[str, Any]]) -> Iterat
         f"msgpack {machine['msgpack']}, {machine['system']}, {machine['usable_cpus']} of "
         f"{machine['cpus']} CPUs, load {machine['load']:.1f} before"
     )
+    if machine["load"] > (machine["usable_cpus"] or 1) / 2:
+        yield "The machine was busy with something else: what needs several CPUs says little."
     for sides, heads in ((_PEERS, ("aiomanager", "stdlib", "faster")), (_KEPT, (*_KEPT, "cost"))):
         rows = [result for result in results if tuple(result["sides"]) == sides]
         if not rows:

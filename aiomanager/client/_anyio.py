@@ -6,6 +6,7 @@ All calls that tasks make before that task runs again leave in one write.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -31,6 +32,8 @@ from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.sessions.client import ClientSession
 
 __all__ = ("AnyioChannel",)
+
+log = logging.getLogger("aiomanager.client")
 
 _READ = 1 << 18
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
@@ -126,14 +129,14 @@ class AnyioChannel(AsyncChannel):
         super().__init__(endpoint)
         self._new_answer = _Answer
         self._schedule = self._wake
-        self._work = anyio.Event()
+        self._work: anyio.Event = cast("Any", None)
         """Set when there may be something to write."""
         self._latest: _Connection | None = None
         """A new connection, which the background task must serve and close."""
         self._opening: _Answer | None = None
         self._living: anyio.CancelScope | None = None
         """Around the background task."""
-        self._over = anyio.Event()
+        self._over: anyio.Event = cast("Any", None)
         """Set when the background task has ended."""
         self._background: Any = None
 
@@ -172,13 +175,12 @@ class AnyioChannel(AsyncChannel):
     def _forget(self) -> None:
         super()._forget()
         self._latest = self._opening = self._living = self._background = None
-        self._work = anyio.Event()
 
     async def _opened(self) -> None:
         opening = self._opening
         if opening is None:
             opening = self._opening = _Answer()
-            self._over = anyio.Event()
+            self._work, self._over = anyio.Event(), anyio.Event()
             self._living = anyio.CancelScope()
             self._start(opening, self._living)
         await opening
@@ -206,6 +208,7 @@ class AnyioChannel(AsyncChannel):
                 await self._carry_on()
         except Exception as why:
             # A fault of ours; on trio it would take the whole program along.
+            log.error("the session ends", exc_info=why)
             self._lose(why)
         finally:
             if not opening.done():

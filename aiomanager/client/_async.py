@@ -196,7 +196,10 @@ class AsyncChannel(ChannelBase):
         except Exception:
             raise  # the session was lost
         except GeneratorExit:
-            self._take_back(session, call_id, answer, plan)
+            try:
+                self._take_back(session, call_id, answer, plan)
+            except RuntimeError:
+                pass  # the loop is closed, and the session ends with its connection
             raise
         except BaseException:
             later = await self._cancel(session, call_id, answer, plan)

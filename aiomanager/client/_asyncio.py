@@ -81,9 +81,12 @@ class _Connection(asyncio.Protocol):
 
     def finish(self, last_words: bytes) -> None:
         """Write the last bytes; the server closes the connection when it has read them."""
-        self.transport.write(last_words)
-        if not self.transport.is_closing():
-            self.transport.write_eof()
+        transport = self.transport
+        transport.write(last_words)
+        if transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
+        else:
+            transport.close()
 
 
 class AsyncioChannel(AsyncChannel):

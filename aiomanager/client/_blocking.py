@@ -110,7 +110,10 @@ class _Connection:
         # handler runs in between: the interpreter lets them in at calls.
         self.busy = self._dirty = False
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # else it and this frame keep each other alive
         return result
 
     def post(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> None:

@@ -41,6 +41,8 @@ from aiomanager.protocol.stream import BATCH, LIGHT, Stream
 
 __all__ = ("ClientSession", "error_of")
 
+_LIGHT_FRAME: Final = 8 * LIGHT
+"""With a smaller limit of frames each call is looked at alone: it might be too large."""
 _LONE: Final = 512
 """The largest answer that the quick way takes."""
 
@@ -96,11 +98,17 @@ class ClientSession(Generic[W]):
             or self._taken
             or stream.kept_bytes >= self._window
             or len(stream.kept) >= self._most
+            or self._largest < _LIGHT_FRAME
         )
+        size = 0
         for argument in arguments:
             kind = type(argument)  # pyright: ignore[reportUnknownVariableType]
-            if kind is list or ((kind is bytes or kind is str) and len(argument) >= LIGHT):
+            if kind is list:
                 light = False
+            elif kind is bytes or kind is str:
+                size += len(argument)
+        if size >= LIGHT:
+            light = False
         if light:
             self.calls[call_id] = waiting
             self._batch.append([call_id, object_id, name, arguments, owner])

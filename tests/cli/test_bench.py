@@ -23,6 +23,7 @@ def test_json(terminal: Terminal) -> None:
     assert [one["name"] for one in found["workloads"]] == [one.name for one in WORKLOADS]
     for result, workload in zip(found["workloads"], WORKLOADS, strict=True):
         assert tuple(result["sides"]) == workload.sides
+        assert (result["unit"], result["pinned"]) == (workload.unit, workload.pinned)
         assert all(value > 0 for value in result["sides"].values())
         assert result["spread"] == [result["ratio"]] * 2
         assert len(result["rounds"]) == 1

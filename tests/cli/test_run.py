@@ -179,8 +179,6 @@ def test_what_is_ignored_stays_ignored(terminal: Terminal) -> None:
 class Screen:
     """A terminal in which a job runs."""
 
-    continued = False
-
     def __init__(self, terminal: Terminal, *names: str) -> None:
         self.keyboard, slave = pty.openpty()
         self.job = terminal.start(
@@ -218,15 +216,15 @@ def test_the_job_stops_and_continues(terminal: Terminal) -> None:
     def line() -> str:
         # SIGCONT reaches the command by its group, and is passed on as well.
         while (line := screen.line()) == "SIGCONT":
-            screen.continued = True
+            pass
         return line
 
     for _ in range(2):
         screen.press(b"\x1a")
         assert line() == "stopped by SIGTSTP"
+        assert screen.line() == "SIGCONT"
     os.kill(screen.run, signal.SIGUSR1)
     assert line().startswith("ended with ")
-    assert screen.continued
     os.close(screen.keyboard)
 
 

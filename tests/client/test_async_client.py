@@ -902,46 +902,58 @@ async def test_proxies_in_another_process(manager: Manager, anyio_backend_name: 
 
 
 FORK = """
-import asyncio, os, sys, aiomanager
+import asyncio, os, sys, threading, traceback, anyio, aiomanager
 
-async def child(d):
+async def use(d):
     assert await d.increment("n") == 2
     return await d.get("n")
 
+def child(d):
+    # A loop of the child's own, in a thread: the parent's still runs here.
+    found = []
+    thread = threading.Thread(target=lambda: found.append(asyncio.run(use(d))))
+    thread.start()
+    thread.join()
+    assert found == [2], found
+    assert d.sync["n"] == 2
+
 async def main():
-    async with aiomanager.Manager() as manager:
+    async with aiomanager.Manager() as manager, anyio.create_task_group() as group:
         d = await manager.dict(n=1)
-        getter = asyncio.ensure_future((q := await manager.Queue()).get())
-        await asyncio.sleep(0)
+        q = await manager.Queue()
+        got = []
+
+        async def get():
+            got.append(await q.get())
+
+        group.start_soon(get)
+        while not (await manager.statistics())["waiting"]:
+            pass
         pid = os.fork()
         if not pid:
             try:
-                # A loop of the child's own, in a thread: the parent's still runs here.
-                import threading
-                found = []
-                thread = threading.Thread(target=lambda: found.append(asyncio.run(child(d))))
-                thread.start()
-                thread.join()
-                assert found == [2], found
-                assert d.sync["n"] == 2
+                child(d)
             except BaseException:
-                import traceback
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
-        assert await asyncio.to_thread(os.waitpid, pid, 0) == (pid, 0)
+        assert await anyio.to_thread.run_sync(os.waitpid, pid, 0) == (pid, 0)
         # The parent's connection is as it was.
         assert await d.get("n") == 2
         await q.put("x")
-        assert await getter == "x"
-        assert (await manager.statistics())["sessions"] == 1
+        while not got:
+            await anyio.sleep(0.001)
+        assert (await manager.statistics())["attached"] == 1
 
 RUN
 print("well")
 """
 
 
-@pytest.mark.parametrize("run", ["asyncio.run(main())", "import uvloop; uvloop.run(main())"])
+@pytest.mark.parametrize(
+    "run",
+    ["asyncio.run(main())", "import uvloop; uvloop.run(main())", "import trio; trio.run(main)"],
+)
 def test_a_forked_child_connects_anew(run: str) -> None:
     code = FORK.replace("RUN", run)
     done = subprocess.run(

@@ -348,6 +348,20 @@ async def test_get_cancelled_at_each_tick() -> None:
     assert outcomes == {True, False}
 
 
+async def test_a_cancelled_task_goes_on_when_the_server_has_taken_the_call_back() -> None:
+    async with Memory().client() as client, anyio.create_task_group() as group:
+        q, lock, event = [await client.make(kind) for kind in (Queue, Lock, Event)]
+        await lock.acquire(owner="other")
+        for wait in (q.get, lock.acquire, event.wait):
+            task = start(group, wait)
+            await until_waiting(client, 1)
+            task.cancel()
+            await task.over.wait()
+            # Not a tick later: the server is in this process.
+            assert client.waiting() == 0
+            assert task.cancelled
+
+
 async def test_get_cancelled_while_the_item_arrives() -> None:
     """Each tick of the one with each of the other; the same tick as well."""
     outcomes: set[bool] = set()

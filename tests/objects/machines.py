@@ -51,7 +51,9 @@ class NestedMachine(RuleBasedStateMachine):
 
     @rule(path=paths, value=values)
     def update_nested(self, path: Any, value: Any) -> None:
-        self.twins.check_path("update_nested", lambda m, p, v: self.nest(m).update(p, v), path, value)
+        self.twins.check_path(
+            "update_nested", lambda m, p, v: self.nest(m).update(p, v), path, value
+        )
 
     @rule(path=paths, value=values)
     def setdefault_nested(self, path: Any, value: Any) -> None:
@@ -79,7 +81,9 @@ class NestedMachine(RuleBasedStateMachine):
 
     @rule(path=paths, value=values)
     def append_nested(self, path: Any, value: Any) -> None:
-        self.twins.check_path("append_nested", lambda m, p, v: self.nest(m).append(p, v), path, value)
+        self.twins.check_path(
+            "append_nested", lambda m, p, v: self.nest(m).append(p, v), path, value
+        )
 
     @rule(path=paths, expected=values, value=values, from_there=st.booleans())
     def compare_and_set_nested(

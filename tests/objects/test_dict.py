@@ -123,9 +123,7 @@ class DictMachine(NestedMachine):
 
     @rule(some=st.lists(keys, max_size=3))
     def delete_many(self, some: Any) -> None:
-        self.twins.check(
-            "delete_many", lambda m, s: len([m.pop(k) for k in s if k in m]), some
-        )
+        self.twins.check("delete_many", lambda m, s: len([m.pop(k) for k in s if k in m]), some)
 
     @rule(key=keys, amount=amounts)
     def increment(self, key: Any, amount: Any) -> None:
@@ -152,7 +150,7 @@ class DictMachine(NestedMachine):
         if key in self.twins.model:
             self.twins.check(
                 lambda proxy, k, e: proxy.compare_and_set(k, e, MISSING),
-                lambda m, k, e: m.pop(k) is m and False or True,
+                lambda m, k, e: (m.pop(k) is m and False) or True,
                 key,
                 self.twins.model[key],
             )

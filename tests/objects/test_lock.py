@@ -1,4 +1,4 @@
-"""The shared Lock does what threading.Lock does, has an owner, and passes on to who waits longest."""
+"""The shared Lock does what threading.Lock does, has an owner, and goes to who waits longest."""
 
 import threading
 from itertools import count

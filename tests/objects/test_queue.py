@@ -351,5 +351,3 @@ def test_an_item_that_comes_back_after_a_shutdown_can_be_got(rig: Rig) -> None:
     assert deliveries(q) == [(1, True)]
     with pytest.raises(ShutDown):
         q.get()
-
-

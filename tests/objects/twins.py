@@ -200,7 +200,7 @@ class PatientTwins(Twins):
 
     def cancel(self, position: int) -> None:
         """Take one of the calls that wait back."""
-        session, calls = self.waiting.pop(position % len(self.waiting))
+        _session, calls = self.waiting.pop(position % len(self.waiting))
         wait = next(wait for wait in self.model.waits if wait.parked in calls)
         self.model.waits.remove(wait)
         self.model.serve()

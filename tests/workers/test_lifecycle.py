@@ -42,6 +42,8 @@ if not child:
     d['child'] = 1  # it has a connection of its own
     while True:
         signal.pause()
+while 'child' not in d:
+    pass
 print(child)
 """
 

@@ -4,6 +4,7 @@ AIOMANAGER_INTERRUPTS says how many interrupts each test makes; every delay come
 """
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -84,6 +85,8 @@ def alarm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Alarm]:
     yield alarm
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    alarm.error = None
+    gc.collect()  # while nobody minds what is left to finalizers
 
 
 @pytest.fixture(params=[1, 3], ids=["once", "again and again"])

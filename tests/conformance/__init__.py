@@ -1,0 +1,1 @@
+"""One scenario, the same answers wherever shared objects are used."""

@@ -1,0 +1,595 @@
+"""What shared objects answer, written once: each function runs on every rig.
+
+A rig makes objects and carries out calls on them: on the classes themselves with plain Python
+values, through both ends of a session without a socket, or by one of the clients from a server
+process. Nothing here depends on which of them it is.
+"""
+
+import queue
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import pytest
+
+from aiomanager import MISSING
+from aiomanager.errors import NotOwner, ShutDown, VersionConflict
+from aiomanager.objects.dict import Dict
+from aiomanager.objects.event import Event
+from aiomanager.objects.list import List
+from aiomanager.objects.lock import Lock
+from aiomanager.objects.queue import Queue
+from aiomanager.objects.value import Value
+from aiomanager.operation import SharedObject
+
+__all__ = ("SCENARIOS", "SHORT", "Pending", "Rig")
+
+SHORT = 0.02
+"""Seconds of a deadline that runs out."""
+
+
+class Pending(Protocol):
+    """A call that waits."""
+
+    async def result(self) -> Any:
+        """Return what it came to, or raise its error."""
+        ...
+
+
+class Rig(Protocol):
+    """Where the scenario runs."""
+
+    async def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
+        """Make an object and return what its methods are called on."""
+        ...
+
+    async def do(self, made: Any) -> Any:
+        """Return what a call came to, given what it returned."""
+        ...
+
+    async def start(self, method: Callable[..., Any], *given: Any, **named: Any) -> Pending:
+        """Make a call in a task or thread of its own."""
+        ...
+
+    async def parked(self, count: int) -> None:
+        """Return when so many calls wait."""
+        ...
+
+
+Scenario = Callable[[Rig], Coroutine[Any, Any, None]]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(function: Scenario) -> Scenario:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+async def fails(
+    rig: Rig, error: type[BaseException], method: Callable[..., Any], *given: Any, **named: Any
+) -> BaseException:
+    """Return the error that a call ends with."""
+    with pytest.raises(error) as caught:
+        await rig.do(method(*given, **named))
+    assert caught.type is error or error in caught.type.__mro__[1:]
+    return caught.value
+
+
+async def many(rig: Rig, *expected: tuple[Any, Any]) -> None:
+    """Carry out calls in order and compare what each comes to."""
+    for position, (made, answer) in enumerate(expected):
+        found = await rig.do(made())
+        assert found == answer, f"call {position} returned {found!r}, not {answer!r}"
+        assert type(found) is type(answer), f"call {position} returned {found!r}, not {answer!r}"
+
+
+Made = Callable[[], Awaitable[Any]]
+
+
+@scenario
+async def dict_of_single_keys(rig: Rig) -> None:
+    d = await rig.make(Dict, {"a": 1}, b=[2])
+    await many(
+        rig,
+        (lambda: d.get("a"), 1),
+        (lambda: d.get("x"), None),
+        (lambda: d.get("x", "default"), "default"),
+        (lambda: d.get_item("b"), [2]),
+        (lambda: d.set("c", {"deep": (1, 2)}), None),
+        (lambda: d.get("c"), {"deep": (1, 2)}),
+        (lambda: d.contains("c"), True),
+        (lambda: d.contains("C"), False),
+        (lambda: d.length(), 3),
+        (lambda: d.keys(), ["a", "b", "c"]),
+        (lambda: d.values(), [1, [2], {"deep": (1, 2)}]),
+        (lambda: d.items(), [("a", 1), ("b", [2]), ("c", {"deep": (1, 2)})]),
+        (lambda: d.delete("c"), None),
+        (lambda: d.pop("b"), [2]),
+        (lambda: d.pop("b", None), None),
+        (lambda: d.pop("b", "default"), "default"),
+        (lambda: d.setdefault("a", 9), 1),
+        (lambda: d.setdefault("z", 9), 9),
+        (lambda: d.setdefault("none"), None),
+        (lambda: d.popitem(), ("none", None)),
+        (lambda: d.copy(), {"a": 1, "z": 9}),
+        (lambda: d.clear(), None),
+        (lambda: d.length(), 0),
+        (lambda: d.copy(), {}),
+    )
+    for method in (d.get_item, d.delete, d.pop):
+        assert (await fails(rig, KeyError, method, "gone")).args == ("gone",)
+    await fails(rig, KeyError, d.popitem)
+
+
+@scenario
+async def dict_keys_fold_as_in_python(rig: Rig) -> None:
+    d = await rig.make(Dict, {1: "int"})
+    await rig.do(d.set(1.0, "float"))
+    await rig.do(d.set(True, "bool"))
+    await rig.do(d.set("1", "str"))
+    await rig.do(d.set((1, "x"), "tuple"))
+    await rig.do(d.set(None, "none"))
+    assert [type(key) for key in await rig.do(d.keys())] == [int, str, tuple, type(None)]
+    await many(
+        rig,
+        (lambda: d.get(1), "bool"),
+        (lambda: d.get((1.0, "x")), "tuple"),
+        (lambda: d.get(None), "none"),
+        (lambda: d.get(b"1"), None),
+        (lambda: d.length(), 4),
+    )
+    assert (await fails(rig, KeyError, d.get_item, (2, "x"))).args == ((2, "x"),)
+
+
+@scenario
+async def dict_of_many_keys(rig: Rig) -> None:
+    d = await rig.make(Dict, [(n, n * n) for n in range(6)])
+    await many(
+        rig,
+        (lambda: d.get_many([1, 3, 99]), {1: 1, 3: 9}),
+        (lambda: d.pop_many([3, 99, 1]), {3: 9, 1: 1}),
+        (lambda: d.delete_many([3, 4, 5, 5]), 2),
+        (lambda: d.update({"x": 1}, y=2), None),
+        (lambda: d.update([("z", 3)]), None),
+        (lambda: d.copy(), {0: 0, 2: 4, "x": 1, "y": 2, "z": 3}),
+        (lambda: d.increment_many({"x": 5, "new": 1}), {"x": 6, "new": 1}),
+        (lambda: d.extend_many({"list": [1, 2]}), None),
+        (lambda: d.extend_many({"list": [3]}), None),
+        (lambda: d.get("list"), [1, 2, 3]),
+    )
+
+
+@scenario
+async def dict_numbers(rig: Rig) -> None:
+    d = await rig.make(Dict, text="x", none=None)
+    await many(
+        rig,
+        (lambda: d.increment("n"), 1),
+        (lambda: d.increment("n", 2.5), 3.5),
+        (lambda: d.increment("n", -3), 0.5),
+        (lambda: d.increment("big", 2**62), 2**62),
+        (lambda: d.increment("big", 2**62), 2**63),
+        (lambda: d.increment("big", 2**62), 3 * 2**62),
+        (lambda: d.get("big"), 3 * 2**62),
+    )
+    for key in ("text", "none"):
+        await fails(rig, TypeError, d.increment, key)
+    assert await rig.do(d.get("text")) == "x"
+
+
+@scenario
+async def dict_compare_and_set(rig: Rig) -> None:
+    d = await rig.make(Dict)
+    await many(
+        rig,
+        (lambda: d.compare_and_set("k", 1, 2), False),
+        (lambda: d.compare_and_set("k", MISSING, 1), True),
+        (lambda: d.compare_and_set("k", MISSING, 2), False),
+        (lambda: d.compare_and_set("k", 1.0, [1, {"a": (2,)}]), True),
+        (lambda: d.compare_and_set("k", [1, {"a": [2]}], 0), False),
+        (lambda: d.compare_and_set("k", [1, {"a": (2,)}], None), True),
+        (lambda: d.compare_and_set("k", MISSING, 0), False),
+        (lambda: d.compare_and_set("k", None, MISSING), True),
+        (lambda: d.contains("k"), False),
+        (lambda: d.compare_and_set("k", MISSING, MISSING), True),
+        (lambda: d.contains("k"), False),
+    )
+
+
+@scenario
+async def dict_versions(rig: Rig) -> None:
+    d = await rig.make(Dict, a=1)
+    version, found = await rig.do(d.get_versioned("a"))
+    assert found == [1]
+    await rig.do(d.set_versioned("a", 2, version))
+    await fails(rig, VersionConflict, d.set_versioned, "a", 3, version)
+    version, found = await rig.do(d.get_versioned("x"))
+    assert found == []
+    await rig.do(d.set_versioned("a", MISSING, version))
+    await many(
+        rig,
+        (lambda: d.contains("a"), False),
+        (lambda: d.update_item("n", lambda old: old + 1, 10), 11),
+        (lambda: d.update_item("n", lambda old: [old]), [11]),
+        (lambda: d.get("n"), [11]),
+    )
+    await fails(rig, ZeroDivisionError, d.update_item, "n", lambda old: 1 // 0)
+    assert await rig.do(d.get("n")) == [11]
+
+
+@scenario
+async def nested_values(rig: Rig) -> None:
+    d = await rig.make(Dict, row={7: ["a", {"hits": 1}]})
+    await many(
+        rig,
+        (lambda: d.get_nested(("row", 7, 1, "hits")), 1),
+        (lambda: d.get_nested(("row", 7, -2)), "a"),
+        (lambda: d.get_nested(("row", 8), "default"), "default"),
+        (lambda: d.get_nested(("row", 7)), ["a", {"hits": 1}]),
+        (lambda: d.contains_nested(("row", 7, 1)), True),
+        (lambda: d.contains_nested(("row", 7, 2)), False),
+        (lambda: d.contains_nested(("no", 7)), False),
+        (lambda: d.update_nested(("row", 7, 0), ["new"]), None),
+        (lambda: d.update_nested(("row", "more"), {}), None),
+        (lambda: d.setdefault_nested(("row", "more", "x"), 5), 5),
+        (lambda: d.setdefault_nested(("row", "more", "x"), 6), 5),
+        (lambda: d.increment_nested(("row", 7, 1, "hits"), 4), 5),
+        (lambda: d.increment_nested(("row", "more", "y")), 1),
+        (lambda: d.append_nested(("row", "list"), "first"), 1),
+        (lambda: d.append_nested(("row", "list"), "second"), 2),
+        (lambda: d.pop_nested(("row", "list", 0)), "first"),
+        (lambda: d.pop_nested(("row", "none"), "default"), "default"),
+        (lambda: d.delete_nested(("row", "more", "x")), None),
+        (lambda: d.compare_and_set_nested(("row", "list"), ["second"], ["third"]), True),
+        (lambda: d.compare_and_set_nested(("row", "list"), ["second"], ["fourth"]), False),
+        (lambda: d.compare_and_set_nested(("row", "flag"), MISSING, True), True),
+        (lambda: d.compare_and_set_nested(("row", "flag"), True, MISSING), True),
+        (lambda: d.get("row"), {7: [["new"], {"hits": 5}], "more": {"y": 1}, "list": ["third"]}),
+    )
+    await fails(rig, KeyError, d.get_nested, ("row", "x", "y"))
+    await fails(rig, IndexError, d.get_nested, ("row", 7, 9))
+    await fails(rig, KeyError, d.update_nested, ("row", "x", "y"), 1)
+    await fails(rig, TypeError, d.update_nested, ("row", 7, "x"), 1)
+    await fails(rig, TypeError, d.update_nested, ("row", "more", "y", "z"), 1)
+    await fails(rig, KeyError, d.delete_nested, ("row", "x"))
+    await fails(rig, TypeError, d.increment_nested, ("row", "list"))
+    await fails(rig, TypeError, d.append_nested, ("row", "more"), 1)
+    await fails(rig, ValueError, d.get_nested, ())
+    assert await rig.do(d.get_nested(("row", "more"))) == {"y": 1}
+
+
+@scenario
+async def nested_values_of_lists_and_values(rig: Rig) -> None:
+    items = await rig.make(List, [{"a": [1]}, 2])
+    value = await rig.make(Value, "i", {"a": [1]})
+    await many(
+        rig,
+        (lambda: items.get_nested((0, "a", 0)), 1),
+        (lambda: items.update_nested((1,), "two"), None),
+        (lambda: items.increment_nested((0, "a", 0)), 2),
+        (lambda: items.append_nested((0, "a"), 3), 2),
+        (lambda: items.contains_nested((2,)), False),
+        (lambda: items.setdefault_nested((0, "b"), 1), 1),
+        (lambda: items.pop_nested((0, "b")), 1),
+        (lambda: items.compare_and_set_nested((1,), "two", 2), True),
+        (lambda: items.delete_nested((1,)), None),
+        (lambda: items.copy(), [{"a": [2, 3]}]),
+        (lambda: value.get_nested(("a", 0)), 1),
+        (lambda: value.contains_nested(("b",)), False),
+        (lambda: value.update_nested(("b",), 2), None),
+        (lambda: value.setdefault_nested(("b",), 3), 2),
+        (lambda: value.increment_nested(("b",)), 3),
+        (lambda: value.append_nested(("a",), 2), 2),
+        (lambda: value.pop_nested(("a", 0)), 1),
+        (lambda: value.compare_and_set_nested(("b",), 3, 4), True),
+        (lambda: value.delete_nested(("a",)), None),
+        (lambda: value.get(), {"b": 4}),
+    )
+    await fails(rig, IndexError, items.get_nested, (5,))
+    await fails(rig, TypeError, items.get_nested, ("x",))
+
+
+@scenario
+async def list_items(rig: Rig) -> None:
+    items = await rig.make(List, [3, 1, 2])
+    await many(
+        rig,
+        (lambda: items.append("x"), None),
+        (lambda: items.extend([4, 5]), None),
+        (lambda: items.insert(1, (0,)), None),
+        (lambda: items.copy(), [3, (0,), 1, 2, "x", 4, 5]),
+        (lambda: items.length(), 7),
+        (lambda: items.get_item(-1), 5),
+        (lambda: items.set(1, 9), None),
+        (lambda: items.pop(), 5),
+        (lambda: items.pop(0), 3),
+        (lambda: items.delete(-1), None),
+        (lambda: items.copy(), [9, 1, 2, "x"]),
+        (lambda: items.contains("x"), True),
+        (lambda: items.contains("y"), False),
+        (lambda: items.index(2), 2),
+        (lambda: items.index(2, 1, 3), 2),
+        (lambda: items.count(1), 1),
+        (lambda: items.remove("x"), None),
+        (lambda: items.reverse(), None),
+        (lambda: items.copy(), [2, 1, 9]),
+        (lambda: items.increment(0, 3), 5),
+        (lambda: items.multiply(2), None),
+        (lambda: items.copy(), [5, 1, 9, 5, 1, 9]),
+        (lambda: items.compare_and_set(0, 5, "five"), True),
+        (lambda: items.compare_and_set(0, 5, "six"), False),
+        (lambda: items.clear(), None),
+        (lambda: items.copy(), []),
+    )
+    for method in (items.get_item, items.delete, items.pop):
+        await fails(rig, IndexError, method, 0)
+    await fails(rig, IndexError, items.set, 0, "x")
+    await fails(rig, IndexError, items.compare_and_set, 0, 1, 2)
+    await fails(rig, IndexError, items.increment, 0)
+    await fails(rig, ValueError, items.remove, "x")
+    await fails(rig, ValueError, items.index, "x")
+
+
+@scenario
+async def list_slices(rig: Rig) -> None:
+    items = await rig.make(List, range(8))
+    await many(
+        rig,
+        (lambda: items.get_slice(2, 5), [2, 3, 4]),
+        (lambda: items.get_slice(None, None, -3), [7, 4, 1]),
+        (lambda: items.get_slice(-2), [6, 7]),
+        (lambda: items.get_slice(9), []),
+        (lambda: items.set_slice(["a", "b", "c"], 1, 3), None),
+        (lambda: items.delete_slice(5, None), None),
+        (lambda: items.copy(), [0, "a", "b", "c", 3]),
+        (lambda: items.set_slice([1, 2, 3], None, None, 2), None),
+        (lambda: items.copy(), [1, "a", 2, "c", 3]),
+        (lambda: items.delete_slice(None, None, 2), None),
+        (lambda: items.copy(), ["a", "c"]),
+    )
+    await fails(rig, ValueError, items.get_slice, None, None, 0)
+    await fails(rig, ValueError, items.set_slice, [1, 2], None, None, 2)
+
+
+@scenario
+async def list_order_and_versions(rig: Rig) -> None:
+    items = await rig.make(List, [3, 1.5, 2])
+    await many(
+        rig,
+        (lambda: items.sort(), None),
+        (lambda: items.copy(), [1.5, 2, 3]),
+        (lambda: items.sort(reverse=True), None),
+        (lambda: items.copy(), [3, 2, 1.5]),
+        (lambda: items.sort(key=lambda item: item % 2), None),
+        (lambda: items.copy(), [2, 3, 1.5]),
+        (lambda: items.sort_values(), None),
+        (lambda: items.copy(), [1.5, 2, 3]),
+    )
+    await rig.do(items.append("x"))
+    await fails(rig, TypeError, items.sort)
+    version, copy = await rig.do(items.copy_versioned())
+    assert copy == [1.5, 2, 3, "x"]
+    await rig.do(items.delete_versioned(3, version))
+    await fails(rig, VersionConflict, items.delete_versioned, 0, version)
+    await fails(rig, VersionConflict, items.replace_versioned, [], version)
+    version, _ = await rig.do(items.copy_versioned())
+    await rig.do(items.replace_versioned([7], version))
+    assert await rig.do(items.copy()) == [7]
+
+
+@scenario
+async def value_operations(rig: Rig) -> None:
+    value = await rig.make(Value, "i", 5)
+    await many(
+        rig,
+        (lambda: value.typecode(), "i"),
+        (lambda: value.get(), 5),
+        (lambda: value.set([1]), None),
+        (lambda: value.exchange({"a": 1}), [1]),
+        (lambda: value.compare_and_set({"a": 2}, 0), False),
+        (lambda: value.compare_and_set({"a": 1}, 0), True),
+        (lambda: value.increment(), 1),
+        (lambda: value.increment(0.5), 1.5),
+        (lambda: value.update(lambda old: str(old)), "1.5"),
+        (lambda: value.get(), "1.5"),
+    )
+    await fails(rig, TypeError, value.increment)
+    version, found = await rig.do(value.get_versioned())
+    assert found == "1.5"
+    await rig.do(value.set_versioned("new", version))
+    await fails(rig, VersionConflict, value.set_versioned, "newer", version)
+    assert await rig.do(value.get()) == "new"
+
+
+@scenario
+async def event_wakes_all(rig: Rig) -> None:
+    event = await rig.make(Event)
+    assert await rig.do(event.is_set()) is False
+    assert await rig.do(event.wait(SHORT)) is False
+    assert await rig.do(event.wait(0)) is False
+    waiting = [await rig.start(event.wait) for _ in range(3)]
+    await rig.parked(3)
+    await rig.do(event.set())
+    assert [await one.result() for one in waiting] == [True, True, True]
+    await rig.parked(0)
+    assert await rig.do(event.is_set()) is True
+    assert await rig.do(event.wait()) is True
+    assert await rig.do(event.wait(0)) is True
+    await rig.do(event.clear())
+    assert await rig.do(event.is_set()) is False
+
+
+@scenario
+async def lock_excludes(rig: Rig) -> None:
+    lock = await rig.make(Lock)
+    assert await rig.do(lock.locked()) is False
+    assert await rig.do(lock.holder()) is None
+    assert await rig.do(lock.acquire()) is True
+    first = lock.fence
+    assert first > 0
+    assert await rig.do(lock.locked()) is True
+    who, since, fence = await rig.do(lock.holder())
+    assert isinstance(who, str)
+    assert since >= 0
+    assert fence == first
+    # It is no RLock.
+    assert await rig.do(lock.acquire(False)) is False
+    assert await rig.do(lock.acquire_fenced(True, SHORT)) == 0
+    assert await rig.do(lock.acquire_fenced(timeout=0)) == 0
+    assert lock.fence == first
+    await rig.do(lock.release())
+    assert await rig.do(lock.acquire(timeout=SHORT)) is True
+    assert lock.fence > first
+    await rig.do(lock.release())
+    assert type(await fails(rig, RuntimeError, lock.release)) is RuntimeError
+    await fails(rig, ValueError, lock.acquire, True, -2)
+    await fails(rig, ValueError, lock.acquire, False, 1)
+
+
+@scenario
+async def lock_passes_on_in_order(rig: Rig) -> None:
+    lock = await rig.make(Lock)
+    await rig.do(lock.acquire(owner="zero"))
+    waiting = []
+    for number in range(3):
+        waiting.append(await rig.start(lock.acquire_fenced, owner=f"number {number}"))
+        await rig.parked(number + 1)
+    assert await rig.do(lock.waiting()) == 3
+    fences: list[int] = []
+    await rig.do(lock.release("zero"))
+    for number, one in enumerate(waiting):
+        fences.append(await one.result())
+        who, _, fence = await rig.do(lock.holder())
+        assert f"number {number}" in who
+        assert fence == fences[-1]
+        await rig.do(lock.release(owner=f"number {number}"))
+    assert fences == sorted(set(fences))
+    assert await rig.do(lock.locked()) is False
+    assert await rig.do(lock.waiting()) == 0
+
+
+@scenario
+async def lock_belongs_to_its_owner(rig: Rig) -> None:
+    lock = await rig.make(Lock)
+    await rig.do(lock.acquire())
+    elsewhere = await rig.start(lock.release)
+    with pytest.raises(NotOwner, match="only its owner may release it"):
+        await elsewhere.result()
+    assert await rig.do(lock.locked()) is True
+    assert await (await rig.start(lock.acquire_fenced, False)).result() == 0
+    await rig.do(lock.release())
+    await rig.do(lock.acquire(owner="job"))
+    await fails(rig, NotOwner, lock.release)
+    await fails(rig, NotOwner, lock.release, "another job")
+    assert await (await rig.start(lock.release, "job")).result() is None
+    assert await rig.do(lock.locked()) is False
+
+
+@scenario
+async def queue_in_order(rig: Rig) -> None:
+    q = await rig.make(Queue)
+    items = [1, "two", (3,), None, {"five": [5]}]
+    for item in items[:2]:
+        await rig.do(q.put(item))
+    await rig.do(q.put_nowait(items[2]))
+    await rig.do(q.put_many(items[3:]))
+    await many(
+        rig,
+        (lambda: q.qsize(), 5),
+        (lambda: q.empty(), False),
+        (lambda: q.full(), False),
+        (lambda: q.maxsize(), 0),
+        (lambda: q.get(), 1),
+        (lambda: q.get_nowait(), "two"),
+        (lambda: q.get_delivery(), ((3,), False)),
+        (lambda: q.get_many(5), [None, {"five": [5]}]),
+        (lambda: q.empty(), True),
+    )
+    await fails(rig, queue.Empty, q.get_nowait)
+    await fails(rig, queue.Empty, q.get, False)
+    await fails(rig, queue.Empty, q.get, True, SHORT)
+    await fails(rig, queue.Empty, q.get_many, 3, timeout=SHORT)
+    await fails(rig, queue.Empty, q.get_delivery, block=False)
+    await fails(rig, ValueError, q.get, timeout=-1)
+    await fails(rig, ValueError, q.get_many, 0)
+
+
+@scenario
+async def queue_getters_are_served_in_order(rig: Rig) -> None:
+    q = await rig.make(Queue)
+    waiting = []
+    for number in range(3):
+        waiting.append(await rig.start(q.get))
+        await rig.parked(number + 1)
+    await rig.do(q.put_many("abcd"))
+    assert [await one.result() for one in waiting] == ["a", "b", "c"]
+    assert await rig.do(q.get()) == "d"
+    many_of_them = await rig.start(q.get_many, 2)
+    await rig.parked(1)
+    await rig.do(q.put_many("ef"))
+    found = await many_of_them.result()
+    found += await rig.do(q.get_many(9)) if len(found) == 1 else []
+    assert found == ["e", "f"]
+
+
+@scenario
+async def queue_that_is_full(rig: Rig) -> None:
+    q = await rig.make(Queue, 2)
+    await rig.do(q.put_many([1, 2]))
+    await many(rig, (lambda: q.full(), True), (lambda: q.maxsize(), 2))
+    await fails(rig, queue.Full, q.put_nowait, 3)
+    await fails(rig, queue.Full, q.put, 3, False)
+    await fails(rig, queue.Full, q.put, 3, True, SHORT)
+    waiting = []
+    for number in (3, 4):
+        waiting.append(await rig.start(q.put, number))
+        await rig.parked(len(waiting))
+    assert await rig.do(q.get()) == 1
+    assert await waiting[0].result() is None
+    await rig.parked(1)
+    assert await rig.do(q.get()) == 2
+    assert await waiting[1].result() is None
+    assert await rig.do(q.get_many(5)) == [3, 4]
+    await fails(rig, queue.Full, q.put_many, [1, 2, 3])
+    assert await rig.do(q.qsize()) == 0
+
+
+@scenario
+async def queue_join(rig: Rig) -> None:
+    q = await rig.make(Queue)
+    assert await rig.do(q.join()) is None
+    await rig.do(q.put_many("ab"))
+    await fails(rig, TimeoutError, q.join, SHORT)
+    joining = await rig.start(q.join)
+    await rig.parked(1)
+    await rig.do(q.get())
+    await rig.do(q.task_done())
+    await rig.do(q.get())
+    await rig.parked(1)
+    await rig.do(q.task_done())
+    assert await joining.result() is None
+    await fails(rig, ValueError, q.task_done)
+
+
+@scenario
+async def queue_shutdown(rig: Rig) -> None:
+    q = await rig.make(Queue, 1)
+    await rig.do(q.put("last"))
+    putter = await rig.start(q.put, "too late")
+    await rig.parked(1)
+    assert await rig.do(q.is_shut_down()) is False
+    await rig.do(q.shutdown())
+    with pytest.raises(ShutDown):
+        await putter.result()
+    assert await rig.do(q.is_shut_down()) is True
+    await fails(rig, ShutDown, q.put, "x")
+    await fails(rig, ShutDown, q.put_nowait, "x")
+    assert await rig.do(q.get()) == "last"
+    await fails(rig, ShutDown, q.get)
+    await fails(rig, ShutDown, q.get_nowait)
+    other = await rig.make(Queue)
+    getter = await rig.start(other.get)
+    await rig.parked(1)
+    await rig.do(other.shutdown(immediate=True))
+    with pytest.raises(ShutDown):
+        await getter.result()
+    await rig.parked(0)
