@@ -25,7 +25,6 @@ from collections.abc import (
     Sequence,
 )
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -43,11 +42,9 @@ from typing import (
 from aiomanager.stored import ABSENT, Missing
 from aiomanager.waiter import Caller, Waiter
 
-if TYPE_CHECKING:
-    from aiomanager.proxy import AsyncProxy
-
 __all__ = (
     "REQUIRED",
+    "Awaited",
     "Composite",
     "K",
     "Opaque",
@@ -305,6 +302,10 @@ def bind(
     return tuple(values)
 
 
+class Awaited:
+    """The base of all proxies whose operations are coroutines; to type checkers that is its use."""
+
+
 class Operation(Generic[P, R]):
     """One declared operation: its body, its kind, and its signature on the wire."""
 
@@ -342,7 +343,7 @@ class Operation(Generic[P, R]):
     def __get__(self, instance: None, owner: Any, /) -> "Operation[P, R]": ...
     @overload  # Never and object: with Any, mypy takes gather(d.get(k), queue.get()) for Any
     def __get__(
-        self, instance: "AsyncProxy", owner: Any, /
+        self, instance: "Awaited", owner: Any, /
     ) -> Callable[P, Coroutine[Never, object, R]]: ...
     @overload
     def __get__(self, instance: object, owner: Any, /) -> Callable[P, R]: ...
@@ -375,7 +376,7 @@ class Composite(Generic[P, R]):
     def __get__(self, instance: None, owner: Any, /) -> "Composite[P, R]": ...
     @overload
     def __get__(
-        self, instance: "AsyncProxy", owner: Any, /
+        self, instance: "Awaited", owner: Any, /
     ) -> Callable[P, Coroutine[Never, object, R]]: ...
     @overload
     def __get__(self, instance: object, owner: Any, /) -> Callable[P, R]: ...

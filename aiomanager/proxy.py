@@ -10,7 +10,7 @@ when the class is made. A proxy only hands calls to its channel: it never sends 
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
 
-from aiomanager.operation import Composite, Operation, SharedObject, bind
+from aiomanager.operation import Awaited, Composite, Operation, SharedObject, bind
 from aiomanager.stored import ABSENT
 
 __all__ = (
@@ -242,7 +242,7 @@ def _unawaitable(said: str, fix: str, operation: str) -> Callable[..., NoReturn]
     return method
 
 
-class AsyncProxy(Proxy):
+class AsyncProxy(Proxy, Awaited):
     """The base of async proxies: every operation is a coroutine."""
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).asynchronous

@@ -148,7 +148,7 @@ def test_a_call_that_is_too_large_is_refused_alone() -> None:
 def test_light_calls_that_are_too_large_together_leave_alone() -> None:
     server = Server(frame=1 << 15)
     for n in range(3):
-        server.call(str(n), "\N{SNOWMAN}" * 3600)
+        server.call(str(n), "\N{SNOWMAN}" * 3800)
     assert [message[0] for message in server.read()] == [CALL, CALL, CALL]
 
 
@@ -180,7 +180,7 @@ def test_a_lone_call_waits_for_nothing_that_is_to_be_said(server: Server) -> Non
         assert session.lone_call("a", 5, "get", [], 7) is None
         assert "a" not in session.calls.values()
         server.read()
-    assert session.lone_call("a", 5, "get", [b"x" * 100_000], 7) is None
+    assert session.lone_call("a", 5, "get", [b"x" * LIMITS["frame"]], 7) is None
 
 
 def test_an_answer_that_is_not_just_the_one_takes_the_general_way(server: Server) -> None:
@@ -287,7 +287,7 @@ def test_references_are_counted_before_the_call_that_uses_them(server: Server) -
     server.session.hold([8])
     server.session.hold([9])
     server.call("a", [b"", [8]])
-    assert server.read() == [[HOLD, 0, [8, 9]], [CALL, 0, 1, 5, "set", [b"", [8]], 7]]
+    assert server.read() == [[HOLD, 0, [8, 9]], [CALL, 0, 1, 5, "set", [[b"", [8]]], 7]]
 
 
 def test_the_server_hears_of_what_came_without_a_call(server: Server) -> None:
@@ -359,7 +359,13 @@ def test_posts_are_not_remembered_for_ever(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(105, ConnectionLost), (109, SessionLost), (110, SessionLost), (200, SessionLost), (100, SessionLost)],
+    [
+        (105, ConnectionLost),
+        (109, SessionLost),
+        (110, SessionLost),
+        (200, SessionLost),
+        (100, SessionLost),
+    ],
 )
 def test_a_goaway_says_whether_there_is_something_to_resume(
     server: Server, code: int, kind: type[Exception]

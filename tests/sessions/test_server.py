@@ -261,7 +261,7 @@ def test_a_session_survives_bytes_that_were_no_frame(world: World, line: Line) -
     # Nothing was counted: had it been a fault of the line, the session could go on.
     line.session.detach()
     line.incoming = FrameBuffer(1 << 30)
-    again = world.core.session_of(line.hello(Resume(line.session.session_id, 1, 1)), "peer:0", "", 1)
+    again = resumed(world, line, 1, 1)
     assert (again, again.stream.received) == (line.session, 1)
     line.attach(1)
     assert line.value(0, "names") == []
@@ -411,9 +411,11 @@ def test_a_timeout_that_is_no_number_is_refused(world: World, line: Line, name: 
 def test_what_may_wait_cannot_be_posted(line: Line) -> None:
     lock, q = line.make("Lock"), line.make("Queue")
     line.value(q, "put", 5)
-    for item in ([50, lock, "acquire_fenced", [], 1], [51, q, "get", [], 1], [52, q, "join", [], 1]):
-        (answer,) = line.send([POST, *item])
-        assert (answer[0], answer[2], answer[3]) == (ERROR, item[0], 301)
+    for call_id, (object_id, name) in enumerate(
+        [(lock, "acquire_fenced"), (q, "get"), (q, "join")], 50
+    ):
+        (answer,) = line.send([POST, call_id, object_id, name, [], 1])
+        assert (answer[0], answer[2], answer[3]) == (ERROR, call_id, 301)
     assert line.value(lock, "locked") is False
     assert line.value(q, "qsize") == 1
     assert line.session.waiting == 0
@@ -648,9 +650,13 @@ def test_a_batch_stops_where_too_many_answers_are_unconfirmed(world: World, line
 def test_who_sends_on_and_on_is_stopped(line: Line) -> None:
     log = fill(line)
     data = frame(encode([POST, line.received, 51, log, "append", [1], 0])) * 1000
-    with pytest.raises(ProtocolError, match="more was sent than the limits allow"):
+
+    def go_on() -> None:
         for _ in range(1000):
             line.send_bytes(data)
+
+    with pytest.raises(ProtocolError, match="more was sent than the limits allow"):
+        go_on()
     assert len(line.session._inbox) < 10**6
 
 
