@@ -597,9 +597,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=_positive(float),
-        default=0.4,
+        default=0.3,
         metavar="S",
-        help="how long each side works in a round of a workload (default: 0.4)",
+        help="how long each side works in a round of a workload (default: 0.3)",
     )
     parser.add_argument(
         "--rounds",

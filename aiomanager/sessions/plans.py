@@ -34,6 +34,7 @@ class Plan:
     """How one operation travels, for one side."""
 
     __slots__ = (
+        "at_once",
         "body",
         "consumes",
         "decode_result",
@@ -66,6 +67,8 @@ class Plan:
         self.writes = operation is not None and operation.writes
         self.quick = operation is not None and not operation.owned
         """Whether the operation need not know its caller."""
+        self.at_once = operation is not None and not (operation.owned or operation.waits)
+        """Whether the operation moreover answers at once."""
         self.decoders = decoders
         """How the arguments are decoded, by their number."""
         self.encoders = encoders

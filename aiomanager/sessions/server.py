@@ -476,14 +476,47 @@ class ServerSession(Holder):
             raise BadEncoding(f"a batch is an array of at most {BATCH} calls")
         results: list[list[Any]] = []
         self._results = results
+        stream, entries, calls = self.stream, self._entries, self._calls
+        handed_out = self._store.handed_out
+        self._last_kept = None
         try:
             for number, item in enumerate(cast("list[Any]", items)):
-                if self.stream.kept_bytes > OUTPUT:
+                if stream.kept_bytes > OUTPUT:
                     self._rest = items[number:]
                     break
-                if type(item) is not list or len(cast("list[Any]", item)) < 5:
-                    raise BadEncoding("a call in a batch has 5 elements")
-                self._run(CALL, *item[:5])
+                # What answers at once is carried out here, in fewer steps than by _run().
+                try:
+                    call_id, object_id, name, arguments, owner = item
+                    target = entries[object_id].object
+                    plan = entries[object_id].handlers[name]
+                    decode_arguments = plan.decoders[len(arguments)]
+                    quick = (
+                        plan.at_once
+                        and type(call_id) is type(object_id) is type(owner) is int
+                        and type(arguments) is list
+                        and 0 <= call_id <= MAX_ID
+                        and 0 <= owner <= MAX_ID
+                        and call_id not in calls
+                    )
+                except Exception:
+                    quick = False
+                if not quick:
+                    if type(item) is not list or len(cast("list[Any]", item)) < 5:
+                        raise BadEncoding("a call in a batch has 5 elements")
+                    self._run(CALL, *item[:5])
+                    continue
+                try:
+                    result = plan.body(target, *decode_arguments(arguments))
+                    if plan.writes:
+                        target.version += 1
+                    wire = None if result is None else plan.encode_result(result)
+                    if handed_out or not _is_light(wire):
+                        self._finish_answer(encode([RESULT, stream.received, call_id, wire]))
+                    else:
+                        results.append([call_id, wire])
+                except Exception as error:
+                    handed_out.clear()
+                    self._fail(call_id, error)
         finally:
             self._results = None
             if results:
@@ -614,12 +647,7 @@ class ServerSession(Holder):
     def _answer(self, call_id: int, plan: Plan, result: Any) -> None:
         # What the body itself handed out is noted already.
         wire = None if result is None else plan.encode_result(result)
-        if self._results is not None and (
-            wire is None
-            or type(wire) is int
-            or type(wire) is bool
-            or (type(wire) is not list and type(wire) is not float and len(wire) < LIGHT)
-        ):
+        if self._results is not None and _is_light(wire):
             if self._store.handed_out:
                 self._hold_handed_out()
             self._results.append([call_id, wire])
@@ -692,6 +720,14 @@ class ServerSession(Holder):
     def waiting(self) -> int:
         """The number of calls that wait or are not kept yet."""
         return len(self._calls)
+
+
+def _is_light(wire: Any) -> bool:
+    """Tell whether a result may travel together with others."""
+    kind = type(wire)
+    if kind is int or wire is None or kind is bool or kind is float:
+        return True
+    return (kind is bytes or kind is str) and len(wire) < LIGHT
 
 
 def _sendable(message: str) -> str:

@@ -66,6 +66,8 @@ class Memory:
         self.address = Address("unix", path=f"/memory/{next(_numbers)}")
         self.up = True
         """Whether the server takes connections."""
+        self.stillborn = 0
+        """How many of the next connections are lost as soon as they are made."""
 
     def client(self) -> "Client":
         """Return a new client process, so to speak."""
@@ -98,8 +100,12 @@ class Wire:
         self.end: Callable[[], None] = lambda: None
         self.cut_up = self.cut_down = False
 
-    def attach(self, received: int) -> None:
+    def attach(self, memory: Memory, resume: Resume | None) -> None:
+        received = resume.received if resume else 0
         self.session.attach(self._down, self._server_closes, received)
+        if memory.stillborn:
+            memory.stillborn -= 1
+            self.abort()
 
     def _down(self, data: bytes) -> None:
         def arrive() -> None:
@@ -162,7 +168,7 @@ class _AsyncioChannel(AsyncioChannel):
             self.connection_lost(wire)
 
         wire.end = end
-        wire.attach(resume.received if resume else 0)
+        wire.attach(self.client.memory, resume)
         return wire
 
 
@@ -212,7 +218,7 @@ class _AnyioChannel(AnyioChannel):
         stream: Any = _Stream(wire)
         sock: Any = _Socket(wire)
         self._latest = AnyioConnection(stream, sock, handshake)
-        wire.attach(resume.received if resume else 0)
+        wire.attach(self.client.memory, resume)
         return self._latest
 
 

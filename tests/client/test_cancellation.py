@@ -132,6 +132,23 @@ async def test_a_cancelled_group_takes_all_its_calls_back(manager: Manager) -> N
     assert (await manager.statistics())["waiting"] == 0
 
 
+async def test_a_manager_whose_block_is_cancelled_leaves_in_good_order(manager: Manager) -> None:
+    lock = await manager.Lock()
+    before = (await manager.statistics())["attached"]
+    with anyio.CancelScope() as scope:
+        async with aiomanager.connect(manager.url) as other:
+            theirs = await other.named.Lock("theirs")
+            await theirs.acquire()
+            scope.cancel()
+            await lock.acquire()
+    assert scope.cancelled_caught
+    assert (await manager.statistics())["attached"] == before
+    # At once, not after the grace of a session that is lost.
+    assert await (await manager.named.Lock("theirs")).acquire(blocking=False)
+    await manager.delete("theirs")
+    assert await lock.acquire(blocking=False)
+
+
 async def test_calls_in_a_scope_that_is_cancelled_already(manager: Manager) -> None:
     q = await manager.Queue()
     await q.put("item")
@@ -506,6 +523,18 @@ async def test_calls_while_the_connection_breaks(up: bool, down: bool) -> None:
             assert await two.same(d).get("n") == LIFE
 
 
+async def test_connections_that_are_lost_before_they_are_of_use() -> None:
+    memory = Memory()
+    memory.stillborn = 2
+    async with memory.client() as client:
+        d = await client.make(Dict)
+        assert await d.increment("n") == 1
+        memory.stillborn = 2
+        client.wire.cut(False, False)
+        assert await d.increment("n") == 2
+    assert memory.stillborn == 0
+
+
 async def test_a_factory_cancelled_at_each_tick_leaves_no_object() -> None:
     outcomes: set[bool] = set()
     for at in range(LIFE):
@@ -564,7 +593,8 @@ async def test_get_cancelled_twice_at_each_pair_of_ticks() -> None:
             async with Memory().client() as client:
                 q = await client.make(Queue)
                 await q.put("item")
-                task = asyncio.ensure_future(q.get())
+                left: list[int] = []
+                task = asyncio.ensure_future(noting(q.get, client, left))
                 for tick in range(LIFE):
                     if tick == at:
                         task.cancel()
@@ -575,11 +605,46 @@ async def test_get_cancelled_twice_at_each_pair_of_ticks() -> None:
                 await settle([client])
                 outcomes.add(task.cancelled())
                 if task.cancelled():
+                    # The second one did not end it before the server had taken the call back.
+                    assert left in ([0], [])
                     assert await q.get_nowait() == "item"
                 else:
                     assert task.result() == "item"
                     assert await q.empty()
     assert outcomes == {True, False}
+
+
+async def noting(call: Callable[[], Awaitable[Any]], client: Client, left: list[int]) -> Any:
+    try:
+        return await call()
+    finally:
+        left.append(client.waiting())
+
+
+@asyncio_only
+async def test_a_scope_and_its_task_cancelled_at_each_pair_of_ticks() -> None:
+    """Whichever is first: that the task was cancelled does not stay in the scope."""
+    for scope_at in range(LIFE):
+        for task_at in range(LIFE):
+            async with Memory().client() as client:
+                q = await client.make(Queue)
+                scope = anyio.CancelScope()
+                task = asyncio.ensure_future(get_in_scope(scope, q))
+                for tick in range(LIFE):
+                    if tick == scope_at:
+                        scope.cancel()
+                    if tick == task_at:
+                        assert task.cancel()
+                    await checkpoint()
+                await asyncio.wait((task,), timeout=SECONDS)
+                assert task.cancelled()
+                await settle([client])
+
+
+async def get_in_scope(scope: anyio.CancelScope, q: Any) -> None:
+    with scope:
+        await q.get()
+    await asyncio.get_running_loop().create_future()
 
 
 async def test_the_end_of_the_session_ends_a_cancelled_call() -> None:

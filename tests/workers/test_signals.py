@@ -254,6 +254,23 @@ def test_large_values(manager: aiomanager.sync.Manager, interrupt: Alarm) -> Non
         assert len(set(values[n])) == 1
 
 
+def test_get_of_items_that_take_long_to_open(
+    manager: aiomanager.sync.Manager, interrupt: Alarm
+) -> None:
+    q = manager.Queue()
+    rest = [[n, str(n)] for n in range(3000)]
+    put = got = 0
+    while interrupt.count < INTERRUPTS // 3:
+        if put == got:
+            q.put([put, *rest])
+            put += 1
+        item = interrupt.during(q.get, 2e-3)
+        if item is not NOTHING:
+            assert item == [got, *rest]
+            got += 1
+        assert q.qsize() == put - got
+
+
 def test_an_interrupt_while_another_is_dealt_with(
     manager: aiomanager.sync.Manager, alarm: Alarm
 ) -> None:
