@@ -197,13 +197,13 @@ def _processes(manager: Any) -> Generator[Work]:
             process.start()
             there.close()
             stack.callback(process.join)
-            stack.callback(_end, here)
+            stack.callback(_tell, here, None)
             pipes.append(here)
 
         def work(seconds: float) -> Done:
             begin = time.monotonic() + 0.01
             for pipe in pipes:
-                pipe.send((begin, seconds))
+                _tell(pipe, (begin, seconds))
             found: list[Done] = [_received(pipe) for pipe in pipes]
             operations, took, _ = zip(*found, strict=True)
             return Done(sum(operations), fmean(took), [])
@@ -218,8 +218,7 @@ def _one_of_many(
     numbers = count()
     clock = time.monotonic  # one clock for all processes
     try:
-        while (order := pipe.recv()) is not None:
-            begin, seconds = order
+        for begin, seconds in _orders(pipe):
             shared.get(key)  # connects the first time
             time.sleep(max(begin - clock(), 0))
             done = 0
@@ -228,11 +227,9 @@ def _one_of_many(
                 shared[key] = next(numbers)
                 shared.get(key)
                 done += 2
-            pipe.send(Done(done, now - begin, []))
-    except EOFError:
-        pass
+            _tell(pipe, Done(done, now - begin, []))
     except Exception as error:
-        pipe.send(error)
+        _tell(pipe, error)
 
 
 @contextmanager
@@ -409,12 +406,12 @@ class _Side:
 
     def work(self, seconds: float) -> list[float]:
         """Have it work for so long; return what it measured, in the workload's unit."""
-        self._pipe.send(seconds)
+        _tell(self._pipe, seconds)
         return cast("list[float]", _received(self._pipe))
 
     def end(self) -> None:
         """Let it end with all that it started."""
-        _end(self._pipe)
+        _tell(self._pipe, None)
         self._process.join()
 
 
@@ -430,16 +427,14 @@ def _be_side(
             workload.starts[number]() as manager,
             workload.works[number](manager) as work,
         ):
-            while (seconds := pipe.recv()) is not None:
+            for seconds in _orders(pipe):
                 before = _core_time() if workload.pinned else 0.0
                 done = work(seconds)
                 after = _core_time() if before else 0.0
                 spent = after - before if after else done.seconds
-                pipe.send(done.latencies or [done.operations / spent])
-    except (BrokenPipeError, EOFError):
-        pass
+                _tell(pipe, done.latencies or [done.operations / spent])
     except Exception as error:
-        pipe.send(error)
+        _tell(pipe, error)
 
 
 def _core_time() -> float:
@@ -466,18 +461,32 @@ def _run_time(pid: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
-def _end(pipe: "Connection[Any, Any]") -> None:
-    """Let a process of the benchmark end, if it has not."""
+# A process of the benchmark is told what to do through a pipe, None at the end. It also ends when
+# the process at the other end does, however that happens.
+
+
+def _orders(pipe: "Connection[Any, Any]") -> Iterator[Any]:
+    while True:
+        try:
+            order = pipe.recv()
+        except (EOFError, OSError):
+            return
+        if order is None:
+            return
+        yield order
+
+
+def _tell(pipe: "Connection[Any, Any]", what: object) -> None:
     try:
-        pipe.send(None)
-    except BrokenPipeError:
+        pipe.send(what)
+    except OSError:
         pass
 
 
 def _received(pipe: "Connection[Any, Any]") -> Any:
     try:
         answer = pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
         raise UserError(
             "a process of the benchmark ended early; its error output says why"
         ) from None

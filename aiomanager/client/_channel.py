@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
-from aiomanager.client._process import AGENT, Forkable, client_id, epochs, host, watch_fork
+from aiomanager.client._process import AGENT, Forkable, epochs, host, watch_fork
 from aiomanager.errors import AuthenticationFailed, ConnectionLost
 from aiomanager.objects import TYPES
 from aiomanager.operation import Operation, SharedObject
@@ -142,7 +142,7 @@ def handshake_for(endpoint: Endpoint, sock: Any, resume: Resume | None) -> Clien
         key, hint = _process_key(), "this process's own key was used; pass authkey="
     return ClientHandshake(
         nonce=os.urandom(32),
-        client=client_id(),
+        client=_book_of(endpoint.address).client,
         pid=os.getpid(),
         host=host(),
         agent=AGENT,
@@ -185,6 +185,9 @@ class Book(Forkable):
     """The references that one server counts for this process, whichever session said so."""
 
     def __init__(self) -> None:
+        self.client = os.urandom(16)
+        """The id under which the server counts them. There is one for this process, and another
+        one when it comes back: the server may count the old ones for a while."""
         self.epoch = next(epochs)
         self.dropped: deque[int] = deque()
         self._server = b""
@@ -194,6 +197,7 @@ class Book(Forkable):
 
     def after_fork(self) -> None:
         """Begin anew: the server counts nothing for the child yet."""
+        self.client = os.urandom(16)
         self.renew()
         self._lent.clear()
         self._sessions = set()
@@ -210,6 +214,7 @@ class Book(Forkable):
         if session in self._sessions:
             self._sessions.discard(session)
             if not self._sessions:
+                self.client = os.urandom(16)
                 self.renew()
 
     def renew(self) -> None:
@@ -260,7 +265,7 @@ class ChannelBase(Forkable, Channel):
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.book = _books.setdefault(endpoint.address, Book())
+        self.book = _book_of(endpoint.address)
         self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}
         values = ValueCodec(
             allow_pickle=endpoint.allow_pickle, refer=self._refer, resolve=self._resolve
@@ -378,7 +383,12 @@ def _no_path(_wire: Any) -> Any:
 
 _channels: "WeakValueDictionary[Any, ChannelBase]" = WeakValueDictionary()
 _keys: dict[str, bytes] = {}
-_books: dict[Address, Book] = {}
+_books: "WeakValueDictionary[Address, Book]" = WeakValueDictionary()
+
+
+def _book_of(address: Address) -> Book:
+    """Return this process's book of the references to objects of one server."""
+    return _books.setdefault(address, Book())
 
 
 def remember_channel(channel: ChannelBase) -> None:

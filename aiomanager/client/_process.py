@@ -10,7 +10,6 @@ from weakref import WeakSet
 __all__ = (
     "AGENT",
     "Forkable",
-    "client_id",
     "epochs",
     "host",
     "owners",
@@ -25,13 +24,7 @@ epochs: Final = count(1)
 owners: Final = count(1)
 """Tokens of tasks and threads: never reused."""
 
-_client_id = os.urandom(16)
 _host: str | None = None
-
-
-def client_id() -> bytes:
-    """Return the id under which this process is one client, whatever the number of sessions."""
-    return _client_id
 
 
 def host() -> str:
@@ -68,8 +61,6 @@ watch_fork: Callable[[Forkable], None] = _forkables.add
 
 
 def _after_fork() -> None:
-    global _client_id
-    _client_id = os.urandom(16)
     for forkable in list(_forkables):
         forkable.after_fork()
 

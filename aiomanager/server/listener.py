@@ -301,6 +301,7 @@ class Server:
         # Fences rise across restarts: they begin at the time, in a unit that none outruns.
         store = Store(types, first_fence=max(int(time()) - EPOCH_2025, 0) << 20)
         self.core = ServerCore(store, _Hands(self.loop), limits=limits)
+        self.core.on_left = self._unwatch_client
         self.address: Address = cast("Any", None)
         self.pending: set[_Connection] = set()
         self.carriers: dict[bytes, _Connection] = {}
@@ -349,7 +350,7 @@ class Server:
         )
 
     def watch_client(self, client_id: bytes, pidfd: int) -> None:
-        """Have a client's sessions end when its process does."""
+        """Have a client's sessions end when its process does; it has at least one."""
         if client_id in self._watched:
             os.close(pidfd)
             return
@@ -357,10 +358,14 @@ class Server:
         self.loop.add_reader(pidfd, self._client_died, client_id)
 
     def _client_died(self, client_id: bytes) -> None:
-        pidfd = self._watched.pop(client_id)
-        self.loop.remove_reader(pidfd)
-        os.close(pidfd)
+        self._unwatch_client(client_id)
         self.core.client_died(client_id)
+
+    def _unwatch_client(self, client_id: bytes) -> None:
+        pidfd = self._watched.pop(client_id, -1)
+        if pidfd >= 0:
+            self.loop.remove_reader(pidfd)
+            os.close(pidfd)
 
     async def close(self) -> None:
         """Stop listening, tell all clients, and close their connections."""

@@ -766,6 +766,8 @@ class ServerCore:
             )
         self.sessions: dict[bytes, ServerSession] = {}
         self.clients: dict[bytes, Client] = {}
+        self.on_left: Callable[[bytes], None] = lambda client_id: None
+        """Told when a client's last session has ended."""
         self.dirty: list[ServerSession] = []
         store.on_gone = self._object_gone
         store.statistics = self.count
@@ -813,6 +815,7 @@ class ServerCore:
         if not client.sessions:
             timer = self.hands.call_later(LINGER, partial(self._forget_client, client))
             client.stop_forgetting = timer.cancel
+            self.on_left(client.id)
 
     def _forget_client(self, client: Client) -> None:
         if self.clients.get(client.id) is client:

@@ -647,6 +647,16 @@ def test_a_batch_stops_where_too_many_answers_are_unconfirmed(world: World, line
 
 
 @pytest.mark.usefixtures("small_output")
+def test_a_call_does_not_overtake_the_rest_of_a_batch(line: Line) -> None:
+    log, broken = line.make("list", []), line.make("broken")
+    batch = [[50, broken, "large", [5000], 0], [51, log, "append", [1], 0]]
+    line.send([CALLS, batch])
+    # This one confirms everything, and comes alone.
+    line.send([CALL, 52, log, "append", [2], 0])
+    assert line.value(log, "copy") == [1, 2]
+
+
+@pytest.mark.usefixtures("small_output")
 def test_who_sends_on_and_on_is_stopped(line: Line) -> None:
     log = fill(line)
     data = frame(encode([POST, line.received, 51, log, "append", [1], 0])) * 1000
@@ -738,6 +748,20 @@ def test_a_session_waits_for_its_client_and_ends(world: World, line: Line) -> No
         resumed(world, line, 0, 2)
     with pytest.raises(SessionLost):
         line.attach()
+
+
+def test_a_connection_that_is_closed_leaves_a_session_that_waits(
+    world: World, line: Line
+) -> None:
+    line.session.close(111, "nobody there")
+    assert line.got == [[GOAWAY, 0, 111, "nobody there"]]
+    assert line.closed
+    assert not line.session.attached
+    line.session.close(111, "nobody there")
+    line.session.detach()
+    assert world.clock.running == 1
+    world.clock.advance(GRACE)
+    assert line.session.ended
 
 
 def test_a_session_that_has_ended_executes_nothing(world: World, line: Line) -> None:
