@@ -652,7 +652,7 @@ class ServerSession(Holder):
                 self._hold_handed_out()
             self._results.append([call_id, wire])
             return
-        payload = encode([RESULT, self.stream.received, call_id, wire])  # pyright: ignore[reportUnknownArgumentType]
+        payload = encode([RESULT, self.stream.received, call_id, wire])
         self._finish_answer(payload)
 
     def _finish_answer(self, payload: bytes) -> None:
@@ -724,7 +724,7 @@ class ServerSession(Holder):
 
 def _is_light(wire: Any) -> bool:
     """Tell whether a result may travel together with others."""
-    kind = type(wire)
+    kind = cast("Any", type(wire))
     if kind is int or wire is None or kind is bool or kind is float:
         return True
     return (kind is bytes or kind is str) and len(wire) < LIGHT

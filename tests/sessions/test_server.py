@@ -750,9 +750,7 @@ def test_a_session_waits_for_its_client_and_ends(world: World, line: Line) -> No
         line.attach()
 
 
-def test_a_connection_that_is_closed_leaves_a_session_that_waits(
-    world: World, line: Line
-) -> None:
+def test_a_connection_that_is_closed_leaves_a_session_that_waits(world: World, line: Line) -> None:
     line.session.close(111, "nobody there")
     assert line.got == [[GOAWAY, 0, 111, "nobody there"]]
     assert line.closed
