@@ -7,14 +7,49 @@ Everything else (Process, Pool, Queue, ...) is the standard library's own.
 
 import importlib
 import multiprocessing as _standard
-from multiprocessing import *  # noqa: F403
-from multiprocessing import process as process
-from multiprocessing import reduction as reduction
+from multiprocessing import (
+    Array,
+    AuthenticationError,
+    Barrier,
+    BoundedSemaphore,
+    BufferTooShort,
+    Condition,
+    Event,
+    JoinableQueue,
+    Lock,
+    Pipe,
+    Pool,
+    Process,
+    ProcessError,
+    Queue,
+    RawArray,
+    RawValue,
+    RLock,
+    Semaphore,
+    SimpleQueue,
+    TimeoutError,
+    Value,
+    active_children,
+    allow_connection_pickling,
+    cpu_count,
+    current_process,
+    freeze_support,
+    get_all_start_methods,
+    get_logger,
+    get_start_method,
+    log_to_stderr,
+    parent_process,
+    process,
+    reducer,
+    reduction,
+    set_executable,
+    set_forkserver_preload,
+    set_start_method,
+)
 from typing import TYPE_CHECKING, Any
 
-from aiomanager.multiprocessing import context as context
-from aiomanager.multiprocessing.context import Manager as Manager  # type: ignore[assignment]
-from aiomanager.multiprocessing.context import get_context as get_context  # type: ignore[assignment]
+from aiomanager.multiprocessing import context
+from aiomanager.multiprocessing.context import Manager, get_context
 
 if TYPE_CHECKING:
     from multiprocessing import connection as connection
@@ -28,8 +63,48 @@ if TYPE_CHECKING:
 
     from aiomanager.multiprocessing import managers as managers
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "context",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "process",
+    "reducer",
+    "reduction",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
 
 
 def __getattr__(name: str) -> Any:

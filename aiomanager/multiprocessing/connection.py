@@ -3,5 +3,6 @@
 import sys
 from multiprocessing import connection
 from multiprocessing.connection import *  # noqa: F403
+from multiprocessing.connection import Connection as Connection
 
 sys.modules[__name__] = connection

@@ -3,5 +3,6 @@
 import sys
 from multiprocessing import process
 from multiprocessing.process import *  # noqa: F403
+from multiprocessing.process import BaseProcess as BaseProcess
 
 sys.modules[__name__] = process

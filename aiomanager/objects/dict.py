@@ -9,7 +9,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
@@ -329,7 +329,7 @@ class SyncDictProxy(SyncProxy, Dict[K, V]):
     def __ror__(self, other: Mapping[K, V]) -> dict[K, V]:
         return dict(other) | self.copy()
 
-    def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> "SyncDictProxy[K, V]":
+    def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> Self:
         self.update(other)
         return self
 

@@ -1,7 +1,7 @@
 """The shared list: its operations, its two proxies and its factories."""
 
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
-from typing import Any, Generic, overload
+from typing import Any, Generic, Self, overload
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
@@ -378,11 +378,11 @@ class SyncListProxy(SyncProxy, List[V]):
 
     __rmul__ = __mul__
 
-    def __iadd__(self, items: Iterable[V]) -> "SyncListProxy[V]":
+    def __iadd__(self, items: Iterable[V]) -> Self:
         self.extend(items)
         return self
 
-    def __imul__(self, count: int) -> "SyncListProxy[V]":
+    def __imul__(self, count: int) -> Self:
         self.multiply(count)
         return self
 

@@ -62,12 +62,14 @@ def test_the_table(terminal: Terminal, name: str, row: str) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_nothing_is_left_behind(terminal: Terminal, name: str) -> None:
-    process = terminal.start("bench", "--only", "processes", "--seconds", "0.4")
+    process = terminal.start("bench", "--only", "processes", "--rounds", "1", "--seconds", "9")
     processes: dict[int, int] = {}
     # itself, two sides, their servers, eight processes of each
     while len(processes) < 1 + 2 * (1 + 1 + PROCESSES):
         for pidfd in processes.values():
             os.close(pidfd)
+        if process.poll() is not None:
+            pytest.fail(process.communicate()[1])
         processes = terminal.processes()
     process.send_signal(getattr(signal, name))
     output, errors = process.communicate()
