@@ -39,19 +39,20 @@ from multiprocessing import (
     get_start_method,
     log_to_stderr,
     parent_process,
-    process,
     reducer,
-    reduction,
     set_executable,
     set_forkserver_preload,
     set_start_method,
 )
+from multiprocessing import process as process
+from multiprocessing import reduction as reduction
 from typing import TYPE_CHECKING, Any
 
-from aiomanager.multiprocessing import context
+from aiomanager.multiprocessing import context as context
 from aiomanager.multiprocessing.context import Manager, get_context
 
 if TYPE_CHECKING:
+    # Imported when they are first asked for.
     from multiprocessing import connection as connection
     from multiprocessing import dummy as dummy
     from multiprocessing import pool as pool
@@ -88,7 +89,6 @@ __all__ = [
     "Value",
     "active_children",
     "allow_connection_pickling",
-    "context",
     "cpu_count",
     "current_process",
     "freeze_support",
@@ -98,9 +98,7 @@ __all__ = [
     "get_start_method",
     "log_to_stderr",
     "parent_process",
-    "process",
     "reducer",
-    "reduction",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",

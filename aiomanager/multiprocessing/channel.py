@@ -1,6 +1,6 @@
 """The drop-in's way to a server: blocking, with its own proxies, for keys of any kind.
 
-When a process ends in good order, so do its sessions: what its locks are is left as it is.
+When a process ends in good order so do its sessions, and what it acquired stays acquired.
 """
 
 import os

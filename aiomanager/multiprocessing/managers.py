@@ -236,9 +236,24 @@ class BaseManager:
             raise RemoteError(traceback.format_exc()) from error
         return face(channel, channel.counted(object_id))
 
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the private server has ended, at most `timeout` seconds.
+
+        Raises:
+            AttributeError: the manager has started none.
+        """
+        if self._server is None:
+            raise AttributeError(f"this {type(self).__name__} has started no server")
+        self._server.wait(timeout)
+
     def _number_of_objects(self) -> int:
         """Return the number of shared objects."""
+        self._root.names()  # a call takes along what was dropped before it
         return cast("int", self._root.statistics()["objects"])
+
+    def _debug_info(self) -> str:
+        """Return what the server counts, as text."""
+        return "\n".join(f"{what}: {number}" for what, number in self._root.statistics().items())
 
     @classmethod
     def register(cls, typeid: str, *_given: Any, **_named: Any) -> NoReturn:

@@ -175,27 +175,38 @@ class PrivateServer:
             ValueError: the address or the key is not usable.
             RuntimeError: it could not start.
         """
-        own_directory = address is None
+        if not sys.executable:
+            raise RuntimeError("cannot start a server: this program does not know its interpreter")
+        names = [_type_name(kind) for kind in types]
+        self._directory: Path | None = None
+        """The directory of the socket, when it was made for it."""
         if address is None:
             # Short whatever TMPDIR is: the system allows 107 bytes for a socket's path.
             base = tempfile.gettempdir()
             if len(base) > 60:
                 base = "/tmp"
             directory = tempfile.mkdtemp(prefix="aiomanager-", dir=base)
+            self._directory = Path(directory)
             address = Address("unix", path=f"{directory}/s")
         config = {
             "address": address.url,
             "allow_plaintext": allow_plaintext,
             "explicit_key": explicit_key,
             "key": None if key is None else key.hex(),
-            "own_directory": own_directory,
+            "own_directory": self._directory is not None,
             "parent": os.getpid(),
             "path": sys.path,
-            "types": [_type_name(kind) for kind in types],
+            "types": names,
         }
-        if not sys.executable:
-            raise RuntimeError("cannot start a server: this program does not know its interpreter")
         self._owner = os.getpid()
+        try:
+            self.address = self._start(config)
+        except BaseException:
+            self._remove_directory()
+            raise
+
+    def _start(self, config: dict[str, Any]) -> Address:
+        """Start the process; return where it listens."""
         # The key goes through the pipe: arguments and environment can be read by others.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT],
@@ -223,14 +234,21 @@ class PrivateServer:
             unusable, message = json.loads(answer)
             if unusable:
                 raise ValueError(message)
-            raise RuntimeError(f"the server cannot listen on {address.url}: {message}")
+            raise RuntimeError(f"the server cannot listen on {config['address']}: {message}")
         if not answer:
             code = self._process.wait()
             raise RuntimeError(
-                f"the server process ended with code {code} before it listened on {address.url}; "
-                "its error output says why"
+                f"the server process ended with code {code} before it listened on "
+                f"{config['address']}; its error output says why"
             )
-        self.address = parse_address(answer)
+        return parse_address(answer)
+
+    def _remove_directory(self) -> None:
+        """Remove what the server removes itself, unless it was killed."""
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                (self._directory / "s").unlink(missing_ok=True)
+                self._directory.rmdir()
 
     @property
     def pid(self) -> int:
@@ -241,6 +259,14 @@ class PrivateServer:
     def running(self) -> bool:
         """Whether the process has not ended yet."""
         return self._process.poll() is None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the process has ended, at most `timeout` seconds; tell whether it has."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the server and wait until its process is gone; harmless when it is."""
@@ -253,6 +279,7 @@ class PrivateServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._remove_directory()
 
     def __del__(self) -> None:
         # Dropped without stop(): no warning, but no zombie either.

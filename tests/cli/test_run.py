@@ -277,3 +277,4 @@ def test_the_end_of_the_server_is_told(terminal: Terminal) -> None:
     assert "the server has ended" in process.stderr.readline()
     process.send_signal(signal.SIGUSR1)
     assert process.wait() == 0
+    assert list(terminal.directory.iterdir()) == []

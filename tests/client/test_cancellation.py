@@ -523,6 +523,16 @@ async def test_calls_while_the_connection_breaks(up: bool, down: bool) -> None:
             assert await two.same(d).get("n") == LIFE
 
 
+async def test_aclose_returns_when_the_server_has_ended_the_session() -> None:
+    memory = Memory()
+    async with memory.client() as client:
+        lock = await client.make(Lock)
+        assert await lock.acquire()
+        assert len(memory.core.sessions) == 1
+    assert not memory.core.sessions
+    assert client.wire.lost
+
+
 async def test_connections_that_are_lost_before_they_are_of_use() -> None:
     memory = Memory()
     memory.stillborn = 2

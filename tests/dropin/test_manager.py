@@ -153,14 +153,24 @@ def test_a_manager_does_not_pickle(manager: Any) -> None:
         pickle.dumps(manager)
 
 
-def test_number_of_objects(manager: Any, package: Any) -> None:
+def test_number_of_objects(manager: Any) -> None:
     before = manager._number_of_objects()
     proxies = [manager.dict(), manager.list()]
     assert manager._number_of_objects() == before + 2
+    assert isinstance(manager._debug_info(), str)
     proxies.clear()
-    if package is aiomanager.multiprocessing:
-        manager.Lock()  # the next call takes along what was dropped
-    assert manager._number_of_objects() <= before + 1
+    assert manager._number_of_objects() == before
+
+
+def test_join(new: Any) -> None:
+    manager = new()
+    with pytest.raises(AttributeError):
+        manager.join()
+    manager.start()
+    assert manager.join(0.01) is None
+    assert manager.dict(a=1)["a"] == 1
+    manager.shutdown()
+    assert manager.join() is None
 
 
 def test_beyond_loopback_needs_a_key() -> None:

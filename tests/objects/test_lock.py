@@ -221,6 +221,22 @@ def test_acquire_keeps_the_fence_on_the_proxy(rig: Rig) -> None:
     assert lock.fence == 2
 
 
+@pytest.mark.parametrize("well", [True, False])
+def test_what_everybody_may_release_stays_when_its_session_ends_well(
+    rig: Rig, well: bool
+) -> None:
+    lock = rig.make(Lock)
+    with rig.as_(1):
+        lock.acquire(owner=ANYBODY)
+    with rig.as_(2):
+        waiting = lock.acquire_fenced()
+    rig.end(1, well=well)
+    assert waiting.done is not well
+    if well:
+        lock.release(owner=ANYBODY)
+    assert waiting.result() == 2
+
+
 def test_a_named_owner_is_the_same_in_every_session(rig: Rig) -> None:
     lock = rig.make(Lock)
     with rig.as_(1):
