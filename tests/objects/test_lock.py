@@ -222,9 +222,7 @@ def test_acquire_keeps_the_fence_on_the_proxy(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("well", [True, False])
-def test_what_everybody_may_release_stays_when_its_session_ends_well(
-    rig: Rig, well: bool
-) -> None:
+def test_what_everybody_may_release_stays_when_its_session_ends_well(rig: Rig, well: bool) -> None:
     lock = rig.make(Lock)
     with rig.as_(1):
         lock.acquire(owner=ANYBODY)
