@@ -18,7 +18,7 @@ from aiomanager.client._anyio import _Connection as AnyioConnection
 from aiomanager.client._async import AsyncChannel
 from aiomanager.client._asyncio import AsyncioChannel
 from aiomanager.client._channel import Endpoint, running_loop
-from aiomanager.errors import ConnectionLost, SessionLost
+from aiomanager.errors import ConnectionLost
 from aiomanager.objects import TYPES
 from aiomanager.operation import SharedObject, bind
 from aiomanager.protocol.address import Address
@@ -264,6 +264,3 @@ class Client:
     def waiting(self) -> int:
         """Return how many calls of all clients wait, or hold what is not confirmed."""
         return self.memory.core.count()["waiting"]
-
-
-__all__ += ("SessionLost",)

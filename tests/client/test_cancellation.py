@@ -16,7 +16,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import aiomanager
-from aiomanager.errors import ShutDown
+from aiomanager.errors import SessionLost, ShutDown
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.lock import Lock
@@ -521,6 +521,48 @@ async def test_calls_while_the_connection_breaks(up: bool, down: bool) -> None:
                     await checkpoint()
                 assert [await task.result() for task in tasks] == list(range(1, LIFE + 1))
             assert await two.same(d).get("n") == LIFE
+
+
+async def test_a_grant_that_was_lost_before_its_task_could_run() -> None:
+    """The server has taken it back: it must not look as if it were had."""
+    memory = Memory()
+    async with memory.client() as one, memory.client() as two:
+        q = await one.make(Queue)
+        other = two.same(q)
+        await q.put("item")
+        channel = two.channel
+        receive = channel.data_received
+
+        def receive_and_lose(connection: Any, data: bytes) -> None:
+            receive(connection, data)
+            two.wire.session.finish()
+            channel._lose(SessionLost("the server forgot it"))
+
+        channel.data_received = receive_and_lose  # type: ignore[method-assign]
+        with pytest.raises(SessionLost, match="taken back"):
+            await other.get()
+        channel.data_received = receive  # type: ignore[method-assign]
+        assert await q.get_delivery() == ("item", True)
+
+
+async def test_a_proxy_counts_from_its_first_use() -> None:
+    memory = Memory()
+    async with memory.client() as one, memory.client() as two:
+        d = await one.make(Dict)
+        other = two.same(d)
+        assert await other.length() == 0
+        number = d._reference.object_id
+        del d
+        gc.collect()
+        one.channel._flush_soon()
+        await ticks(LIFE)
+        assert memory.core.store.entries[number].references == 1
+        assert await other.length() == 0
+        del other
+        gc.collect()
+        two.channel._flush_soon()
+        await ticks(LIFE)
+        assert number not in memory.core.store.entries
 
 
 async def test_aclose_returns_when_the_server_has_ended_the_session() -> None:

@@ -278,6 +278,23 @@ async def test_a_lock_is_kept_while_its_connection_is_away(
     await broken.delete("kept")
 
 
+async def test_a_server_that_shuts_down_is_not_asked_again() -> None:
+    server = PrivateServer()
+    try:
+        with Chaos(server.address) as chaos:
+            async with aiomanager.connect(chaos.url) as manager:
+                q = await manager.Queue()
+                async with anyio.create_task_group() as group:
+                    task = start(group, q.get)
+                    await waiting(manager, 1)
+                    await anyio.to_thread.run_sync(server.stop)
+                    with pytest.raises(SessionLost, match="shuts down"):
+                        await task.result()
+                assert chaos.connections == 1
+    finally:
+        server.stop()
+
+
 async def test_a_session_that_the_server_forgot(tmp_path: object) -> None:
     """The server is another one; the calls that were under way end, the next ones connect."""
     first, second = PrivateServer(), PrivateServer()

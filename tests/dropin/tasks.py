@@ -68,7 +68,7 @@ def use_initialized(key: Any) -> int:
 
 def iterate(d: Any) -> list[Any]:
     """What the standard library's proxies can do in the process that made them only."""
-    return [list(d), sorted(d), [key for key in d if key != "x"], str(d), repr(d)[:40]]
+    return [list(d), sorted(d), [key for key in d if key != "x"], str(d), repr(d)[:38]]
 
 
 def nest(outer: Any) -> str:
