@@ -126,6 +126,7 @@ class Chaos:
             await asyncio.sleep(0.001)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             if self._target.scheme == "unix":
                 up = await asyncio.open_unix_connection(self._target.path)
@@ -134,7 +135,6 @@ class Chaos:
         except OSError:
             writer.close()
             return
-        self.connections += 1
         carried = _Carried(self, (reader, writer), up)
         self._carried.add(carried)
         if self.raging:

@@ -986,6 +986,27 @@ def test_a_loop_that_ends_leaves_its_session(server: PrivateServer, backend: str
         assert manager.statistics()["attached"] == before
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+def test_eager_tasks(server: PrivateServer) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        async with aiomanager.connect(server.address.url) as manager:
+            d, lock = await manager.dict(), await manager.Lock()
+            assert sorted(await asyncio.gather(*[d.increment("n") for _ in range(20)])) == list(
+                range(1, 21)
+            )
+
+            async def work() -> None:
+                async with lock:
+                    old = await d.get_item("n")
+                    await d.set("n", old + 1)
+
+            await asyncio.gather(*[work() for _ in range(20)])
+            assert await d.get("n") == 40
+
+    asyncio.run(main())
+
+
 def test_a_proxy_outlives_its_loop(server: PrivateServer) -> None:
     with aiomanager.sync.connect(server.address.url) as manager:
         d = manager.dict(n=0).aio
