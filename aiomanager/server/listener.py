@@ -298,8 +298,10 @@ class Server:
         self.key = key
         self.explicit_key = explicit_key
         self.server_id = os.urandom(16)
-        # Fences rise across restarts: they begin at the time, in a unit that none outruns.
-        store = Store(types, first_fence=max(int(time()) - EPOCH_2025, 0) << 20)
+        # Fences rise across restarts, and ids of objects are not used again: both begin at the
+        # time, in a unit, about a microsecond, that none outruns.
+        start = int(max(time() - EPOCH_2025, 0.0) * (1 << 20))
+        store = Store(types, first_fence=start, first_id=start + 1)
         self.core = ServerCore(store, _Hands(self.loop), limits=limits)
         self.core.on_left = self._unwatch_client
         self.address: Address = cast("Any", None)

@@ -72,7 +72,12 @@ class Store:
     """All shared objects of one server."""
 
     def __init__(
-        self, types: Iterable[type[SharedObject]], *, first_fence: int = 1, max_objects: int = 10**7
+        self,
+        types: Iterable[type[SharedObject]],
+        *,
+        first_fence: int = 1,
+        first_id: int = 1,
+        max_objects: int = 10**7,
     ) -> None:
         self.types = {kind.type_name: kind for kind in types}
         self.entries: dict[int, Entry] = {}
@@ -85,7 +90,7 @@ class Store:
         """Told when an object that somebody may still wait for is deleted."""
         self.statistics: Callable[[], dict[str, int]] = self.count
         """What `manager.statistics()` returns; the server adds what it knows."""
-        self._ids = count(1)
+        self._ids = count(first_id)
         self._freed: list[Entry] = []
         self._freeing = False
         self._codec = NeutralCodec()
