@@ -6,11 +6,15 @@ drops the connection, resumes the session on a new one and takes the interrupted
 that it loses nothing and the next call gets its own answer.
 """
 
+import atexit
+import os
 import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from aiomanager.client._channel import (
     ChannelBase,
@@ -30,7 +34,7 @@ from aiomanager.errors import (
     SessionLost,
 )
 from aiomanager.operation import Operation, drive_blocking
-from aiomanager.protocol.handshake import Resume, Welcome
+from aiomanager.protocol.handshake import IMPLICIT_KEEP, Resume, Welcome
 from aiomanager.protocol.messages import ERROR
 from aiomanager.proxy import Proxy, Reference, SyncProxy
 from aiomanager.sessions.client import ClientSession, error_of
@@ -58,6 +62,10 @@ class _Connection:
         self._pending = b""
         """What came behind the handshake: it belongs to the session."""
         self._connect_seconds = 10.0
+        self._implicit = False
+        """Whether the next call keeps what this one is granted, and the kernel tells the server
+        of a process that died whether it had read its answers."""
+        self._process = os.getpid()
         welcome = self._connect(None)
         self._grace = welcome.grace
         self.session: ClientSession[bool] = ClientSession(welcome.session, welcome.limits)
@@ -94,7 +102,7 @@ class _Connection:
                 error = error_of(message, self._channel.decode_key)
             else:
                 result = plan.decode_result(message[3])
-                if plan.consumes:
+                if plan.consumes and not self._implicit:
                     session.keep(message[2])
                     if not plan.owned:
                         # An item is the caller's when this returns. A lock needs no message of
@@ -266,7 +274,7 @@ class _Connection:
         try:
             sock.settimeout(self._connect_seconds)
             tune(sock, address)
-            handshake = handshake_for(endpoint, sock, resume)
+            handshake = handshake_for(endpoint, sock, resume, capabilities=(IMPLICIT_KEEP,))
             sock.sendall(handshake.start())
             while handshake.welcome is None:
                 data = sock.recv(4096)
@@ -286,6 +294,7 @@ class _Connection:
         except BaseException:
             sock.close()
             raise
+        self._implicit = IMPLICIT_KEEP in handshake.welcome.capabilities
         self._pending = handshake.trailing
         self._socket = sock
         return handshake.welcome
@@ -299,17 +308,22 @@ class _Connection:
             sock.close()
 
     def close(self) -> None:
-        """End the session in good order."""
-        if self._socket is not None and not self._dirty and self.lost is None:
-            try:
-                self.session.bye()
-                self._socket.settimeout(1.0)
-                self._socket.sendall(b"".join(self.session.data_to_send()))
-            except OSError:
-                pass
+        """End the session in good order; what was interrupted is taken back before."""
+        try:
+            if self._dirty and not self.busy and self.lost is None:
+                self._recover()
+            self._say_bye(1.0)
+        except (OSError, ManagerError):
+            pass  # there is nobody who would hear it
         self.lost = self.lost or ConnectionLost("the manager was closed")
         self._drop()
         self._channel.session_lost(self)
+
+    def _say_bye(self, seconds: float) -> None:
+        if self._socket is not None and not self._dirty and self.lost is None:
+            self.session.bye()
+            self._socket.settimeout(seconds)
+            self._socket.sendall(b"".join(self.session.data_to_send()))
 
     def abandon(self) -> None:
         """Close the descriptor, which a parent process uses, without a word."""
@@ -319,9 +333,13 @@ class _Connection:
             sock.close()
 
     def __del__(self) -> None:
-        # Nobody closed it, and the last proxy is gone: no word to the server, and no warning.
+        # Nobody closed it, and the last proxy is gone. Its end is said if that takes no time, or
+        # the server would give the last item to somebody else: a lost connection proves nothing.
         sock = getattr(self, "_socket", None)
         if sock is not None:
+            if self._process == os.getpid():
+                with suppress(Exception):
+                    self._say_bye(0.0)
             sock.close()
 
 
@@ -377,6 +395,7 @@ class BlockingChannel(ChannelBase):
         self._free: deque[_Connection] = deque()
         self._all: set[_Connection] = set()
         self.closed = False
+        _channels.add(self)
 
     def owner(self) -> int:
         """Return the token of this thread."""
@@ -497,6 +516,12 @@ class BlockingChannel(ChannelBase):
         self._free.clear()
         self._slot = _Slot()
 
+    def leave(self) -> None:
+        """End this process's sessions in good order; a later call begins a new one."""
+        for connection in list(self._all):
+            if not connection.busy:  # a daemon thread is in a call
+                connection.close()
+
     def after_fork(self) -> None:
         """Close the inherited sockets in the child; it connects anew when it calls."""
         for connection in list(self._all):
@@ -504,3 +529,13 @@ class BlockingChannel(ChannelBase):
         self._all = set()
         self._free = deque()
         self._slot = _Slot()
+
+
+_channels: WeakSet[BlockingChannel] = WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    """Say that the program has ended, before the interpreter closes its files in any order."""
+    for channel in list(_channels):
+        channel.leave()

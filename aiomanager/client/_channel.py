@@ -130,7 +130,9 @@ def peer_of(sock: Any) -> Peer | None:
     return Peer(pid, uid)
 
 
-def handshake_for(endpoint: Endpoint, sock: Any, resume: Resume | None) -> ClientHandshake:
+def handshake_for(
+    endpoint: Endpoint, sock: Any, resume: Resume | None, *, capabilities: tuple[str, ...] = ()
+) -> ClientHandshake:
     """Return the client's end of a handshake on a connected socket."""
     trusted = False
     if endpoint.address.scheme == "unix":
@@ -150,6 +152,7 @@ def handshake_for(endpoint: Endpoint, sock: Any, resume: Resume | None) -> Clien
         offer_peer=offer_peer,
         peer_trusted=trusted,
         resume=resume,
+        capabilities=capabilities,
         hint=hint,
     )
 

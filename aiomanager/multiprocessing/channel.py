@@ -44,12 +44,6 @@ class DropInChannel(BlockingChannel):
         _leave_at_exit(self)
         return connection
 
-    def leave(self) -> None:
-        """End this process's sessions in good order; a later call begins a new one."""
-        for connection in list(self._all):
-            if not connection.busy:  # a daemon thread is in a call
-                connection.close()
-
 
 _channels: WeakSet[DropInChannel] = WeakSet()
 _process = 0

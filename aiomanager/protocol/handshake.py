@@ -21,6 +21,7 @@ from aiomanager.errors import (
 from aiomanager.protocol._msgpack import new_packer, unpack, walk
 
 __all__ = (
+    "IMPLICIT_KEEP",
     "MAX_HANDSHAKE_FRAME",
     "PREFACE",
     "VERSION",
@@ -36,6 +37,8 @@ __all__ = (
 PREFACE: Final = b"AIOM\x01\r\n\x00"
 VERSION: Final = 1
 MAX_HANDSHAKE_FRAME: Final = 4096
+IMPLICIT_KEEP: Final = "implicit-keep"
+"""The capability of sessions that need no KEEP: the next call says it, or how the client ends."""
 
 _HELLO: Final = 64
 _CHALLENGE: Final = 65
@@ -641,7 +644,7 @@ class ServerHandshake(_Machine):
                 "grace": float(grace),
                 "limits": dict(limits),
                 "agent": agent,
-                "capabilities": [c for c in self._capabilities if c in hello.capabilities],
+                "capabilities": list(self.agreed),
             }
         )
         _read_welcome(body)
@@ -651,6 +654,12 @@ class ServerHandshake(_Machine):
         frame = _frame([_WELCOME, body, proof])
         self._state = "open"
         return frame
+
+    @property
+    def agreed(self) -> tuple[str, ...]:
+        """The capabilities that both ends have."""
+        offered = () if self.hello is None else self.hello.capabilities
+        return tuple(one for one in self._capabilities if one in offered)
 
     def refuse(self, code: int, message: str) -> bytes:
         """Return the REFUSED frame and end the handshake: write it, then close.

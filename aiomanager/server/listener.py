@@ -18,7 +18,8 @@ from aiomanager.errors import ManagerError, ProtocolError, SessionLost
 from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, is_loopback
 from aiomanager.protocol.frames import FrameBuffer
-from aiomanager.protocol.handshake import ServerHandshake
+from aiomanager.protocol.handshake import IMPLICIT_KEEP, ServerHandshake
+from aiomanager.server.peer import can_tell, ending, pending, pidfd_of, read_all, socket_pidfd
 from aiomanager.sessions.server import ServerCore, ServerSession
 from aiomanager.sessions.store import Store
 
@@ -33,7 +34,8 @@ HANDSHAKE_SECONDS = 5.0
 PENDING = 128
 """Connections that may be in the handshake at a time."""
 BACKLOG = 1024
-SO_PEERPIDFD = 77
+SETTLE_SECONDS = 0.5
+"""How long what a dead process wrote last may take to be read."""
 EPOCH_2025 = 1_735_689_600
 
 
@@ -63,6 +65,8 @@ class _Connection(asyncio.Protocol):
         self._frames: FrameBuffer = cast("Any", None)
         self._pid = 0
         self._pidfd = -1
+        self._read_all = False
+        """Whether the client has read everything, when its end of the connection was closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -77,13 +81,19 @@ class _Connection(asyncio.Protocol):
             peer = peer_of(sock)
             if peer is not None:
                 self._pid = peer.pid
-                self._pidfd = _peer_pidfd(sock, peer.pid)
+                self._pidfd = socket_pidfd(sock, peer.pid)
                 if peer.uid == os.geteuid() and not server.explicit_key:
                     peer_uid = peer.uid
         else:
             tune(sock, server.address)
+        # Whoever dies leaves it to the kernel to say what was read, which takes a unix socket.
+        told = server.address.scheme == "unix" and self._pidfd >= 0 and can_tell()
         self._handshake = ServerHandshake(
-            nonce=os.urandom(32), server=server.server_id, key=server.key, peer_uid=peer_uid
+            nonce=os.urandom(32),
+            server=server.server_id,
+            key=server.key,
+            peer_uid=peer_uid,
+            capabilities=(IMPLICIT_KEEP,) if told else (),
         )
         self._timer = server.loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
 
@@ -136,7 +146,7 @@ class _Connection(asyncio.Protocol):
         if self._pid == 0 and same_host(hello.host):
             # Over loopback the client says who it is, which is believed once it is authenticated.
             self._pid = hello.pid
-            self._pidfd = _pidfd(hello.pid)
+            self._pidfd = pidfd_of(hello.pid)
         grace = LOCAL_GRACE if self._pid else REMOTE_GRACE
         try:
             session = server.core.session_of(
@@ -157,18 +167,22 @@ class _Connection(asyncio.Protocol):
             self._refuse(handshake.refuse(error.code, str(error)))
             return
         self._handshake = None
+        agreed = handshake.agreed
         self._transport.write(welcome)
         self._frames = FrameBuffer(server.core.limits["frame"])
         try:
             session.attach(
-                self._transport.write, self._close, hello.resume[1] if hello.resume else 0
+                self._transport.write,
+                self._close,
+                hello.resume.received if hello.resume else 0,
+                implicit_keep=IMPLICIT_KEEP in agreed,
             )
         except ProtocolError as error:
             log.warning("refused to resume a session of %s: %s", session.description, error)
             self._transport.close()
             return
         self._session = session
-        server.carriers[session.session_id] = self
+        server.carriers.add(self)
         if self._pidfd >= 0:
             server.watch_client(hello.client, self._pidfd)
             self._pidfd = -1
@@ -177,6 +191,7 @@ class _Connection(asyncio.Protocol):
         """Let go of the session and of the connection, once what was written is out."""
         self._session = None
         self._handshake = None
+        self._server.carriers.discard(self)
         self._transport.close()
 
     def _done(self) -> None:
@@ -185,31 +200,43 @@ class _Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def eof_received(self) -> None:
+        self._read_all = self._has_read_all()
+
+    def _has_read_all(self) -> bool:
+        """Tell whether the client has read all that was ever written to it."""
+        transport = self._transport
+        return not transport.get_write_buffer_size() and read_all(self._descriptor())
+
+    def _descriptor(self) -> int:
+        return cast("int", self._transport.get_extra_info("socket").fileno())
+
+    def belongs_to(self, client_id: bytes) -> bool:
+        """Tell whether it carries a session of this client."""
+        return self._session is not None and self._session.client.id == client_id
+
+    def has_more(self) -> bool:
+        """Tell whether something has come in that was not read yet, be it the end."""
+        return pending(self._descriptor())
+
+    def outlives_its_client(self) -> None:
+        """Know that the client has died, and that a process that it forked holds the socket."""
+        if self._session is not None and self._session.unconfirmed and self._has_read_all():
+            self._session.answers_read()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._done()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
         session, self._session = self._session, None
-        if session is not None and self._server.carriers.get(session.session_id) is self:
-            del self._server.carriers[session.session_id]
+        if session is not None:
+            self._server.carriers.discard(self)
+            # A client that lives on may have been interrupted, and will take its call back.
+            if exc is None and self._read_all and session.unconfirmed and ending(self._pid):
+                session.answers_read()
             session.detach()
             self._server.core.flush()
-
-
-def _peer_pidfd(sock: Any, pid: int) -> int:
-    """Return a descriptor of the peer's process, or -1; the kernel's own knows no reuse."""
-    try:
-        return cast("int", sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD))
-    except OSError:
-        return _pidfd(pid)
-
-
-def _pidfd(pid: int) -> int:
-    try:
-        return os.pidfd_open(pid) if pid > 0 else -1
-    except (OSError, AttributeError):
-        return -1
 
 
 def _listen_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
@@ -306,8 +333,8 @@ class Server:
         self.core.on_left = self._unwatch_client
         self.address: Address = cast("Any", None)
         self.pending: set[_Connection] = set()
-        self.carriers: dict[bytes, _Connection] = {}
-        """Which connection carries which session."""
+        self.carriers: set[_Connection] = set()
+        """The connections that carry a session."""
         self._watched: dict[bytes, int] = {}
         self._listening: asyncio.Server | None = None
         self._remove: Callable[[], None] = lambda: None
@@ -361,6 +388,16 @@ class Server:
 
     def _client_died(self, client_id: bytes) -> None:
         self._unwatch_client(client_id)
+        self._bury(client_id, self.loop.time() + SETTLE_SECONDS)
+
+    def _bury(self, client_id: bytes, deadline: float) -> None:
+        """End the sessions of a client that died, once its last bytes are read."""
+        carriers = [one for one in self.carriers if one.belongs_to(client_id)]
+        if self.loop.time() < deadline and any(one.has_more() for one in carriers):
+            self.loop.call_later(0.001, self._bury, client_id, deadline)
+            return
+        for one in carriers:
+            one.outlives_its_client()
         self.core.client_died(client_id)
 
     def _unwatch_client(self, client_id: bytes) -> None:

@@ -44,7 +44,6 @@ class Plan:
         "name",
         "operation",
         "owned",
-        "quick",
         "waits",
         "writes",
     )
@@ -65,10 +64,8 @@ class Plan:
         self.waits = operation is not None and operation.waits
         self.consumes = operation is not None and operation.consumes
         self.writes = operation is not None and operation.writes
-        self.quick = operation is not None and not operation.owned
-        """Whether the operation need not know its caller."""
         self.at_once = operation is not None and not (operation.owned or operation.waits)
-        """Whether the operation moreover answers at once."""
+        """Whether the operation need not know its caller, and answers at once."""
         self.decoders = decoders
         """How the arguments are decoded, by their number."""
         self.encoders = encoders

@@ -102,13 +102,15 @@ class Hands(Protocol):
 class _Call:
     """A call that waits, or whose result its caller has not kept yet."""
 
-    __slots__ = ("object_id", "plan", "timer", "waiter")
+    __slots__ = ("answer", "object_id", "plan", "timer", "waiter")
 
-    def __init__(self, waiter: Waiter[Any], plan: Plan, object_id: int) -> None:
+    def __init__(self, waiter: Waiter[Any], plan: Plan, object_id: int, answer: int = 0) -> None:
         self.waiter = waiter
         self.plan = plan
         self.object_id = object_id
         self.timer: Timer | None = None
+        self.answer = answer
+        """The number of the message that answers it; 0 while it waits."""
 
 
 class ServerSession(Holder):
@@ -122,10 +124,12 @@ class ServerSession(Holder):
         "_entries",
         "_expiry",
         "_frames",
+        "_implicit",
         "_inbox",
         "_inbox_bytes",
         "_last_kept",
         "_output",
+        "_read",
         "_rest",
         "_results",
         "_store",
@@ -162,6 +166,10 @@ class ServerSession(Holder):
         self._last_kept: tuple[int, _Call] | None = None
         """The last call whose result was kept, until the next call: its caller may have been
         interrupted there."""
+        self._implicit = False
+        """Whether a call keeps what was granted before it, without a KEEP."""
+        self._read = 0
+        """How many messages a client had read that died; its grants in these are kept."""
         self._output: list[bytes] = []
         self._dirty = False
         self._write: Write | None = None
@@ -175,10 +183,14 @@ class ServerSession(Holder):
 
     # Connections
 
-    def attach(self, write: Write, close: Close, received: int) -> None:
+    def attach(
+        self, write: Write, close: Close, received: int, *, implicit_keep: bool = False
+    ) -> None:
         """Go on over a new connection, whose client has received so many messages.
 
-        An older connection is told and closed; what it still brings must be discarded.
+        With `implicit_keep` the client sends no KEEP: its next call stands for it, or
+        `answers_read` if it dies before that. An older connection is told and closed; what it
+        still brings must be discarded.
 
         Raises:
             SessionLost: the session has ended.
@@ -199,6 +211,8 @@ class ServerSession(Holder):
         self._inbox_bytes = 0
         self._frames = FrameBuffer(self._core.limits["frame"])
         self._write, self._close = write, close
+        self._implicit = implicit_keep
+        self._read = 0
         if frames:
             write(b"".join(frames))
         for call in list(self._calls.values()):
@@ -220,6 +234,16 @@ class ServerSession(Holder):
         for call in self._calls.values():
             call.waiter.suspend()
         self._expiry = self._core.hands.call_later(self.grace, self._expire)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the session ends differently for a client that has read all its answers."""
+        return self._implicit and any(call.answer for call in self._calls.values())
+
+    def answers_read(self) -> None:
+        """Know that the client died, and had read all that was written to its connection."""
+        if self._implicit and not self._output:
+            self._read = self.stream.sent
 
     def _expire(self) -> None:
         self.finish()
@@ -249,7 +273,8 @@ class ServerSession(Holder):
             # No grant may pass from one of its calls to another.
             call.waiter.suspend()
         for call in sorted(calls.values(), key=lambda call: call.waiter.undoable):
-            call.waiter.cancel()
+            if not 0 < call.answer <= self._read:
+                call.waiter.cancel()
         self.end()
         self._core.forget(self)
 
@@ -286,7 +311,7 @@ class ServerSession(Holder):
                 kind, ack, call_id, object_id, name, arguments, owner = message
                 entry = self._entries[object_id]
                 plan = entry.handlers[name]
-                quick = plan.quick and kind == CALL
+                quick = kind == CALL
                 values = plan.decoders[len(arguments)](arguments) if quick else ()
             except Exception:
                 quick = False
@@ -305,6 +330,8 @@ class ServerSession(Holder):
                 and not self.ended
             ):
                 self._last_kept = None
+                if self._implicit and self._calls:
+                    self._confirm(ack)
                 # As stream.receive(), without the call: everything sent is confirmed.
                 stream.acknowledged = ack
                 stream.kept.clear()
@@ -312,7 +339,11 @@ class ServerSession(Holder):
                 stream.received += 1
                 stream.unsaid += size
                 try:
-                    result = plan.body(entry.object, *values)
+                    if plan.owned:
+                        caller = Caller(self, owner, self._core.hands.now())
+                        result = plan.body(entry.object, caller, *values)
+                    else:
+                        result = plan.body(entry.object, *values)
                     if plan.writes:
                         entry.object.version += 1
                         if plan.waits and type(result) is Waiter:
@@ -322,7 +353,8 @@ class ServerSession(Holder):
                                 self._core.flush()
                                 return
                             if plan.consumes:
-                                self._calls[call_id] = _Call(waiter, plan, object_id)
+                                answer = stream.sent + 1
+                                self._calls[call_id] = _Call(waiter, plan, object_id, answer)
                             result = waiter.value
                     payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
                     # What the body has caused for other calls of this session goes out first.
@@ -441,6 +473,7 @@ class ServerSession(Holder):
         if kind in (CALL, POST):
             self._call(message)
         elif kind == CALLS:
+            self._confirm(message[1])
             self._call_many(message[2] if len(message) > 2 else None)
         elif kind == KEEP:
             for call_id in _ids(message):
@@ -461,15 +494,29 @@ class ServerSession(Holder):
             for object_id in _ids(message):
                 self._store.let_go(self.client, object_id)
         elif kind == BYE:
+            self._confirm(message[1])
             self.in_good_order = True
             self.finish()
+            self.flush()
+            close, self._write, self._close = self._close, None, None
+            if close is not None:
+                close()
         else:
             raise ProtocolError(f"a client sends no message of type {kind}")
 
     def _call(self, message: list[Any]) -> None:
         if len(message) < 7:
             raise BadEncoding(f"a call has 7 elements, not {len(message)}")
+        self._confirm(message[1])
         self._run(message[0], *message[2:7])
+
+    def _confirm(self, ack: int) -> None:
+        """Take a message as the KEEP of what was granted before, in answers that it confirms."""
+        if self._implicit:
+            for call_id, call in list(self._calls.items()):
+                if 0 < call.answer <= ack:
+                    del self._calls[call_id]
+                    call.waiter.keep()
 
     def _call_many(self, items: Any) -> None:
         if type(items) is not list or len(cast("list[Any]", items)) > BATCH:
@@ -586,7 +633,7 @@ class ServerSession(Holder):
                 waiter.cancel()
                 raise
             if plan.consumes:
-                self._calls[call_id] = _Call(waiter, plan, object_id)
+                self._calls[call_id] = _Call(waiter, plan, object_id, self.stream.sent)
             return
         timeout = waiter.timeout
         if timeout is not None and timeout != timeout:
@@ -616,6 +663,7 @@ class ServerSession(Holder):
             return
         try:
             self._answer(call_id, call.plan, waiter.value)
+            call.answer = self.stream.sent
         except Exception as error:
             self._store.handed_out.clear()
             self._calls.pop(call_id, None)
@@ -647,7 +695,8 @@ class ServerSession(Holder):
     def _answer(self, call_id: int, plan: Plan, result: Any) -> None:
         # What the body itself handed out is noted already.
         wire = None if result is None else plan.encode_result(result)
-        if self._results is not None and _is_light(wire):
+        alone = plan.consumes and self._implicit  # its number among the answers must be known
+        if self._results is not None and _is_light(wire) and not alone:
             if self._store.handed_out:
                 self._hold_handed_out()
             self._results.append([call_id, wire])
@@ -718,7 +767,9 @@ class ServerSession(Holder):
 
     @property
     def waiting(self) -> int:
-        """The number of calls that wait or are not kept yet."""
+        """The number of calls that wait or, where that is said, are not kept yet."""
+        if self._implicit:
+            return sum(not call.answer for call in self._calls.values())
         return len(self._calls)
 
 

@@ -89,8 +89,8 @@ class Line:
         client = self.name.to_bytes(16, "big")
         return Hello((1,), ("peer",), b"n" * 32, "test", client, self.name, "", resume, ())
 
-    def attach(self, received: int = 0) -> "Line":
-        self.session.attach(self.take, self.close, received)
+    def attach(self, received: int = 0, *, implicit_keep: bool = False) -> "Line":
+        self.session.attach(self.take, self.close, received, implicit_keep=implicit_keep)
         return self
 
     def take(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -170,3 +171,35 @@ def take_turn(lock: Any, order: Any, number: int) -> None:
 def get_and_die(q: Any) -> None:
     q.get()
     os.kill(os.getpid(), 9)
+
+
+def get_and_note(q: Any, notes: int) -> None:
+    """Get items for ever, and note each one, in one write, once it is there."""
+    while True:
+        item, redelivered = q.get_delivery()
+        os.write(notes, bytes(f"{item} {int(redelivered)}\n", "ascii"))
+
+
+def get_and_leave(q: Any, how: str) -> None:
+    """Get an item as the last call of a process, and let the process end."""
+    item = q.get()
+    if how == "exit":
+        sys.exit(0 if item == "item" else 1)
+    if how == "_exit":
+        os._exit(0)
+    if how == "with a child that holds the socket":
+        libc = ctypes.CDLL(None)
+        if libc.fork() == 0:
+            os.kill(os.getppid(), signal.SIGKILL)
+            libc.sleep(3)
+            libc._exit(0)
+        threading.Event().wait()
+
+
+def get_and_drop(q: Any, dropped: Any) -> None:
+    """Get an item, and lose the connection, as one whose call is interrupted by a signal."""
+    q.get()
+    (connection,) = q._channel._all
+    connection._socket.close()
+    dropped.set()
+    threading.Event().wait()

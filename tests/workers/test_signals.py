@@ -89,6 +89,15 @@ def alarm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Alarm]:
     gc.collect()  # while nobody minds what is left to finalizers
 
 
+@pytest.fixture(params=["implicit keep", "a KEEP for each item"])
+def keeping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions in which the next call keeps an item, or as they are over TCP."""
+    if request.param != "implicit keep":
+        monkeypatch.setattr(
+            "aiomanager.client._blocking.IMPLICIT_KEEP", "a capability of no server"
+        )
+
+
 @pytest.fixture(params=[1, 3], ids=["once", "again and again"])
 def interrupt(request: pytest.FixtureRequest, alarm: Alarm) -> Alarm:
     """An alarm that raises once in each call, or also while the first one is being dealt with."""
@@ -104,6 +113,7 @@ def other(manager: aiomanager.sync.Manager) -> Iterator[aiomanager.sync.Manager]
         yield other
 
 
+@pytest.mark.usefixtures("keeping")
 def test_get_loses_nothing(manager: aiomanager.sync.Manager, interrupt: Alarm) -> None:
     q, d = manager.Queue(), manager.dict()
     put = 0
@@ -123,6 +133,7 @@ def test_get_loses_nothing(manager: aiomanager.sync.Manager, interrupt: Alarm) -
     assert got == list(range(put))
 
 
+@pytest.mark.usefixtures("keeping")
 def test_get_that_waits_loses_nothing(
     manager: aiomanager.sync.Manager, other: aiomanager.sync.Manager, interrupt: Alarm
 ) -> None:
