@@ -11,6 +11,7 @@ The decorator says the kind of an operation:
     @consumes   as waits, and what it hands out can be taken back until its caller has kept it
     @owned      as writes, and is told who calls (`caller: Caller` first, unseen by clients)
     @acquires   as consumes, and is told who calls
+    @delegates  as waits, and is told who calls; what was begun goes on when the caller has left
 """
 
 import types
@@ -59,6 +60,7 @@ __all__ = (
     "bind",
     "composite",
     "consumes",
+    "delegates",
     "drive",
     "drive_blocking",
     "owned",
@@ -468,6 +470,14 @@ def owned(body: Callable[Concatenate[Any, Caller, P], R]) -> Operation[P, R]:
 def acquires(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:
     """Declare an operation that knows its caller, may answer later, and can be taken back."""
     return Operation(body, waits=True, consumes=True, owned=True)
+
+
+def delegates(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:
+    """Declare an operation that somebody else carries out: it may answer later, knows its caller.
+
+    What was begun cannot be taken back; its result is dropped if nobody waits for it any more.
+    """
+    return Operation(body, waits=True, owned=True)
 
 
 class SharedObject:

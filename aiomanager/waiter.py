@@ -13,12 +13,13 @@ here; the session that carries the call arms the deadline and says when a result
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ("ANYBODY", "Caller", "Holder", "WaitQueue", "Waiter")
+__all__ = ("ANYBODY", "PARKED", "Caller", "Holder", "WaitQueue", "Waiter")
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 PARKED: Final = "parked"
+"""The state of a waiter whose caller still waits."""
 GRANTED: Final = "granted"
 KEPT: Final = "kept"
 UNDONE: Final = "undone"

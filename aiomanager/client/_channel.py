@@ -290,6 +290,8 @@ class ChannelBase(Forkable, Channel):
 
         keys = KeyCodec(values, pickled_keys=self.pickled_keys)
         self.decode_key = keys.decode
+        self.encode_value = values.encode
+        self.decode_value = decode
         self._plans = Plans(Leaves(keys.encode, values.encode, keys.decode, decode, _no_path))
         self._plan_of = self._plans.made_already.get
         self._makers: dict[type[SharedObject], Plan] = {}

@@ -4,8 +4,9 @@ When a process ends in good order so do its sessions, and what it acquired stays
 """
 
 import os
+from collections.abc import Callable, Mapping
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import Any, ClassVar, Final, cast
 from weakref import WeakSet
 
 from aiomanager.client._blocking import BlockingChannel
@@ -15,28 +16,107 @@ from aiomanager.client._channel import (
     remembered_channel,
     remembered_key,
 )
-from aiomanager.multiprocessing.proxies import FACES, BaseProxy
-from aiomanager.operation import SharedObject
-from aiomanager.protocol.address import parse_address
-from aiomanager.proxy import Proxy, Reference
+from aiomanager.operation import SharedObject, bind
+from aiomanager.protocol.address import Address, parse_address
+from aiomanager.proxy import Proxy, Reference, SyncProxy, sync_face
+from aiomanager.sessions.store import MANAGER
+from aiomanager.sessions.store import Manager as SharedManager
 
-__all__ = ("DropInChannel",)
+__all__ = ("DropInChannel", "DropInProxy", "channel_to")
+
+_HOSTED: Final = "hosted "
+"""How the type name of a reference to a hosted object begins."""
+
+
+class DropInProxy(SyncProxy):
+    """What marks the proxies of the drop-in."""
+
+    def described(self) -> str:
+        """Return what to know of a proxy of a hosted object to make another; "" for native ones."""
+        return ""
 
 
 class DropInChannel(BlockingChannel):
     """The way from the drop-in's proxies to a server, from any number of threads."""
 
-    proxies_are = BaseProxy
+    proxies_are = DropInProxy
     pickled_keys = True
+    faces: ClassVar[dict[type[SharedObject], type[Proxy]]] = {}
+    """The drop-in's proxy class of each shared type."""
+    hosted: ClassVar[Callable[["DropInChannel", Reference, str], Proxy]]
+    """Makes the proxy of a hosted object from its description."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self.narrow: Callable[[Any], Any] | None = None
+        """What a serializer of few types makes of an argument, if there is one."""
+
+    @property
+    def root(self) -> Any:
+        """A proxy of the server itself."""
+        return sync_face(SharedManager)(self, Reference(self.book, MANAGER, self.book.epoch))
 
     def face(self, shared: type[SharedObject]) -> type[Proxy]:
         """Return the drop-in's proxy class of a shared type."""
-        return FACES.get(shared) or super().face(shared)
+        return self.faces.get(shared) or super().face(shared)
+
+    def make(self, face: type[Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        """Make a shared object of one of our own types and return its proxy."""
+        shared = face.shared_type
+        arguments = bind(shared.type_name, shared.maker, given, dict(named))
+        if self.narrow is not None:
+            arguments = tuple(self.narrow(argument) for argument in arguments)
+        wire = self.maker_plan(shared).encode(arguments)
+        return face(self, self.counted(self.root.create(shared.type_name, wire)))
+
+    def call(self, proxy: Proxy, operation: Any, arguments: tuple[Any, ...], owner: int = 0) -> Any:
+        """Carry out one operation; see the operation's own docstring."""
+        if self.narrow is not None and arguments:
+            arguments = tuple(self.narrow(argument) for argument in arguments)
+        return super().call(proxy, operation, arguments, owner)
+
+    # What a server does with what its clients sent to a program's own classes
+
+    def opened(self, packed: Any) -> Any:
+        """Return a value that another client sent; what it refers to counts for this one too."""
+        if type(packed) is list:
+            # It lives at least as long as the call that brought the value.
+            connection = self._slot.connection or self.open()
+            connection.session.hold(list(cast("list[int]", packed[1])))
+            self.root.names()  # any call takes the word along
+        return self.decode_value(packed)
+
+    def packed(self, value: Any) -> Any:
+        """Return a value as it travels."""
+        return self.encode_value(value)
+
+    # Proxies inside values and in pickles
+
+    def _refer(self, value: object) -> tuple[int, str] | None:
+        known = super()._refer(value)
+        if known is not None and isinstance(value, DropInProxy):
+            description = value.described()
+            if description:
+                return known[0], _HOSTED + description
+        return known
+
+    def _resolve(self, object_id: int, type_name: str) -> Proxy:
+        if not type_name.startswith(_HOSTED):
+            return super()._resolve(object_id, type_name)
+        reference = self._decoding.counted.get(object_id)
+        if reference is None:
+            reference = Reference(self.book, object_id, 0)
+        return type(self).hosted(self, reference, type_name.removeprefix(_HOSTED))
 
     def reduce(self, proxy: Proxy) -> tuple[Any, ...]:
         """Return how to pickle a proxy; its object is kept for a while."""
         _, state = super().reduce(proxy)
-        return _rebuild, state
+        description = proxy.described() if isinstance(proxy, DropInProxy) else ""
+        return (_rebuild, (*state[:4], type(proxy))) if not description else (
+            _rebuild_hosted, (*state[:4], description)
+        )  # fmt: skip
+
+    # Its end
 
     def open(self) -> Any:
         """Return this thread's connection, as the blocking channel does."""
@@ -64,13 +144,29 @@ def _leave() -> None:
         channel.leave()
 
 
-def _rebuild(
-    url: str, key: bytes | None, allow_pickle: bool, object_id: int, kind: type[Proxy]
-) -> Proxy:
-    """Make a proxy from its pickle, without I/O: it connects when it is first used."""
-    endpoint = Endpoint(parse_address(url), remembered_key(url, key), allow_pickle)
-    channel = remembered_channel(BaseProxy, endpoint)
+def channel_to(
+    address: Address, key: bytes | None = None, *, allow_pickle: bool = True
+) -> DropInChannel:
+    """Return this process's channel to a server; it connects when it is first used."""
+    endpoint = Endpoint(address, remembered_key(address.url, key), allow_pickle)
+    channel = remembered_channel(DropInProxy, endpoint)
     if channel is None:
         channel = DropInChannel(endpoint)
         remember_channel(channel)
+    return cast("DropInChannel", channel)
+
+
+def _rebuild(
+    url: str, key: bytes | None, allow_pickle: bool, object_id: int, kind: type[Proxy]
+) -> Proxy:
+    """Make a proxy from its pickle, without I/O."""
+    channel = channel_to(parse_address(url), key, allow_pickle=allow_pickle)
     return kind(channel, Reference(channel.book, object_id, 0))
+
+
+def _rebuild_hosted(
+    url: str, key: bytes | None, allow_pickle: bool, object_id: int, description: str
+) -> Proxy:
+    """Make the proxy of a hosted object from its pickle, without I/O."""
+    channel = channel_to(parse_address(url), key, allow_pickle=allow_pickle)
+    return DropInChannel.hosted(channel, Reference(channel.book, object_id, 0), description)

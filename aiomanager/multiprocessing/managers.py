@@ -1,88 +1,102 @@
 """The drop-in's managers: they start or join a server and make shared objects in it."""
 
+import contextlib
 import os
+import shutil
+import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from multiprocessing import ProcessError
-from multiprocessing.context import BaseContext
+from multiprocessing import ProcessError, get_context, util
+from multiprocessing import pool as _pool
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import current_process as current_process
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
 
 from aiomanager.client._channel import Endpoint, remember_channel
-from aiomanager.errors import ConnectionLost
+from aiomanager.errors import ConnectionLost, ObjectGone
 from aiomanager.multiprocessing.channel import DropInChannel
-from aiomanager.multiprocessing.proxies import (
+from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
-    BaseProxy,
     DictProxy,
     EventProxy,
+    IteratorProxy,
     ListProxy,
+    PoolProxy,
     QueueProxy,
-    RemoteError,
     ValueProxy,
 )
-from aiomanager.operation import K, V, bind
+from aiomanager.multiprocessing.hosting import WORKSHOP, Entry, Workshop
+from aiomanager.multiprocessing.proxies import (
+    AutoProxy,
+    BaseProxy,
+    MakeProxyType,
+    RemoteError,
+    Token,
+    proxy_of,
+)
+from aiomanager.multiprocessing.serializers import SERIALIZERS
+from aiomanager.operation import K, V
 from aiomanager.protocol.address import Address, is_loopback, parse_address
 from aiomanager.proxy import Reference, sync_face
-from aiomanager.sessions.store import MANAGER
-from aiomanager.sessions.store import Manager as SharedManager
+
+if TYPE_CHECKING:
+    from aiomanager.multiprocessing.server import Server as Server
 
 __all__ = (
     "AcquirerProxy",
+    "AutoProxy",
     "BaseManager",
     "BaseProxy",
     "DictProxy",
     "EventProxy",
+    "IteratorProxy",
     "ListProxy",
+    "MakeProxyType",
+    "PoolProxy",
     "RemoteError",
     "SharedMemoryManager",
     "SyncManager",
+    "Token",
     "ValueProxy",
 )
 
 P = TypeVar("P", bound=BaseProxy)
 
-INITIAL: Final = "initial"
-STARTED: Final = "started"
-SHUTDOWN: Final = "shut down"
 
-_LATER: Final = frozenset(
-    {
-        "ArrayProxy", "AutoProxy", "BarrierProxy", "ConditionProxy", "IteratorProxy",
-        "MakeProxyType", "Namespace", "NamespaceProxy", "PoolProxy", "Server", "Token",
-    }
-)  # fmt: skip
+class State:
+    """What a manager is in: its value is one of the three."""
 
+    __slots__ = ("value",)
+    INITIAL: Final = 0
+    STARTED: Final = 1
+    SHUTDOWN: Final = 2
 
-def _not_yet(what: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"{what} is not there yet: this version of aiomanager.multiprocessing shares dict, list, "
-        "Value, Event, Lock and Queue. Use the standard library's manager for it meanwhile"
-    )
+    def __init__(self) -> None:
+        self.value = self.INITIAL
 
 
-def __getattr__(name: str) -> NoReturn:
-    if name in _LATER:
-        raise _not_yet(name)
+def __getattr__(name: str) -> Any:
+    if name == "Server":
+        from aiomanager.multiprocessing.server import Server
+
+        return Server
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class BaseManager:
-    """A manager that has no types of its own: the states, the server, the key.
+    """A manager of the types that a program registers: the states, the server, the key."""
 
-    Its private server is a fresh interpreter, whatever the start method of `ctx`.
-    """
+    _registry: ClassVar[dict[str, Entry]] = {}
 
     def __init__(
         self,
         address: Any = None,
         authkey: bytes | None = None,
         serializer: str = "pickle",
-        ctx: BaseContext | None = None,
+        ctx: Any = None,
         *,
         shutdown_timeout: float = 1.0,
     ) -> None:
@@ -90,27 +104,28 @@ class BaseManager:
 
         Raises:
             TypeError: the authkey is no bytes.
+            KeyError: there is no such serializer.
         """
         if not isinstance(authkey, bytes | bytearray | memoryview | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"authkey must be bytes, not {type(authkey).__name__}")
-        if serializer != "pickle":
-            raise _not_yet(f"the serializer {serializer!r}")
         self._address = address
         self._explicit = authkey is not None
         self._authkey: bytes = AuthenticationString(
             current_process().authkey if authkey is None else authkey
         )
-        self._ctx = ctx
+        self._serializer = serializer
+        self._narrow = SERIALIZERS[serializer]
+        self._ctx: Any = get_context() if ctx is None else ctx
         self._shutdown_timeout = shutdown_timeout
-        self._state = INITIAL
-        self._server: Any = None
+        self._state = State()
         self._channel: DropInChannel = cast("Any", None)
-        self._root: Any = None
+        self._workshop: Any = None
+        self._with_workshop = False
 
     def _check_initial(self) -> None:
-        if self._state == STARTED:
+        if self._state.value == State.STARTED:
             raise ProcessError("Already started server")
-        if self._state == SHUTDOWN:
+        if self._state.value == State.SHUTDOWN:
             raise ProcessError("Manager has shut down")
 
     @property
@@ -118,41 +133,160 @@ class BaseManager:
         """The server's address: a pair of host and port, or a path; as given before the start."""
         return self._address
 
+    def get_server(self) -> "Server":
+        """Return a server that listens already; its `serve_forever()` runs it in this process.
+
+        Raises:
+            ProcessError: the manager was started before.
+            ValueError, OSError: nothing can listen on the address.
+        """
+        from aiomanager.multiprocessing.server import Server
+
+        self._check_initial()
+        return Server(
+            self._registry,
+            self._address,
+            bytes(self._authkey),
+            self._serializer,
+            explicit_key=self._explicit,
+            allow_plaintext=self._allows_plaintext(),
+        )
+
     def start(
         self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
     ) -> None:
         """Start a private server, which ends with this process at the latest.
 
+        It calls `initializer(*initargs)` before it makes anything.
+
         Raises:
             ProcessError: the manager was started before.
-            ValueError: nothing can listen on the address.
+            TypeError: the initializer cannot be called.
+            EOFError: the server could not start; its error output says why.
         """
-        from aiomanager.server.process import PrivateServer
+        from aiomanager.multiprocessing.server import private_directory
 
         self._check_initial()
-        if initializer is not None:
-            if not callable(initializer):
-                raise TypeError("initializer must be a callable")
-            raise _not_yet("an initializer of the server")
-        where = None if self._address is None else _parsed(self._address)
-        network = where is not None and where.scheme != "unix"
-        server = PrivateServer(
-            where,
-            key=bytes(self._authkey) if self._explicit or network else None,
-            explicit_key=self._explicit,
-            allow_plaintext=network and self._allows_plaintext(cast("Address", where)),
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        directory = private_directory() if self._address is None else None
+        options = {
+            "explicit_key": self._explicit,
+            "allow_plaintext": self._allows_plaintext(),
+            "parent": os.getpid(),
+        }
+        reader, writer = self._ctx.Pipe(duplex=False)
+        process = self._process = self._ctx.Process(
+            target=type(self)._run_server,
+            args=(
+                self._registry,
+                self._address if directory is None else f"{directory}/s",
+                self._authkey,
+                self._serializer,
+                writer,
+                initializer,
+                tuple(initargs),
+                options,
+            ),
         )
+        identity = ":".join(map(str, process._identity))
+        process.name = f"{type(self).__name__}-{identity}"
         try:
-            self._open(server.address)
+            process.start()
+            writer.close()
+            try:
+                answer = reader.recv()
+            except EOFError:
+                process.join()
+                raise EOFError(
+                    f"the server process ended with code {process.exitcode} before it listened; "
+                    "its error output says why"
+                ) from None
+            finally:
+                reader.close()
+            if isinstance(answer, Exception):
+                process.join()
+                raise answer
+            self._address = answer
         except BaseException:
-            server.stop()
+            if directory is not None:
+                shutil.rmtree(directory, ignore_errors=True)
             raise
+        self._open(_parsed(self._address))
         # The server ends when neither the manager nor a proxy can reach it any more.
-        self._server = self._channel.server = server
-        self._address = _shown(server.address)
+        self.shutdown = self._channel.server = util.Finalize(
+            _Anchor.of(self._channel),
+            type(self)._finalize_manager,
+            args=(
+                process,
+                self._channel.endpoint,
+                self._state,
+                self._shutdown_timeout,
+                directory,
+                os.getpid(),
+            ),
+            exitpriority=0,
+        )
 
-    def _allows_plaintext(self, where: Address) -> bool:
-        if is_loopback(where) or not self._explicit:
+    @classmethod
+    def _run_server(
+        cls,
+        registry: Mapping[str, Entry],
+        address: Any,
+        authkey: bytes,
+        serializer: str,
+        writer: Any,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> None:
+        """Be the server's process: tell `writer` the address and serve."""
+        from aiomanager.multiprocessing.server import Server
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if initializer is not None:
+            initializer(*initargs)
+        try:
+            server = Server(registry, address, bytes(authkey), serializer, **options)
+        except Exception as error:
+            writer.send(error)  # whoever starts the manager raises it
+            raise SystemExit(1) from None
+        writer.send(server.address)
+        writer.close()
+        util.info("manager serving at %r", server.address)
+        server.serve_forever()
+
+    @staticmethod
+    def _finalize_manager(
+        process: Any,
+        endpoint: Endpoint,
+        state: State,
+        timeout: float,
+        directory: str | None,
+        owner: int,
+    ) -> None:
+        """End the server: ask it, and wait; then less and less politely."""
+        if os.getpid() != owner:
+            return
+        state.value = State.SHUTDOWN
+        if process.is_alive():
+            with contextlib.suppress(Exception):
+                channel = DropInChannel(endpoint)
+                _workshop_of(channel).shutdown()
+                channel.close()
+            process.join(timeout=timeout)
+            if process.is_alive():
+                process.terminate()
+                process.join(timeout=timeout)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _allows_plaintext(self) -> bool:
+        where = None if self._address is None else _parsed(self._address)
+        if where is None or where.scheme == "unix" or is_loopback(where) or not self._explicit:
             return False
         warnings.warn(
             f"{where.url} is reachable from other machines and the connection is not encrypted: "
@@ -180,33 +314,16 @@ class BaseManager:
     def _open(self, address: Address) -> None:
         key = bytes(self._authkey) if self._explicit else None
         channel = DropInChannel(Endpoint(address, key, allow_pickle=True))
+        channel.narrow = self._narrow
         channel.open()
         remember_channel(channel)
         self._channel = channel
-        self._root = sync_face(SharedManager)(
-            channel, Reference(channel.book, MANAGER, channel.book.epoch)
-        )
-        self._state = STARTED
-
-    @property
-    def shutdown(self) -> Callable[[], None]:
-        """The method that ends the private server; a manager that started none lacks it."""
-        if self._server is None:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute 'shutdown': it started no server"
-            )
-        return self._shut_down
-
-    def _shut_down(self) -> None:
-        if self._state == STARTED:
-            self._state = SHUTDOWN
-            self._channel.close()
-            self._server.stop(self._shutdown_timeout)
+        self._state.value = State.STARTED
 
     def __enter__(self) -> Self:
-        if self._state == INITIAL:
+        if self._state.value == State.INITIAL:
             self.start()
-        if self._state != STARTED:
+        if self._state.value != State.STARTED:
             raise ProcessError("Manager has shut down")
         return self
 
@@ -218,23 +335,53 @@ class BaseManager:
     ) -> None:
         self.shutdown()
 
-    def _create(self, face: type[P], given: tuple[Any, ...], named: Mapping[str, Any]) -> P:
-        """Make a shared object and return its proxy.
+    def _check_started(self) -> None:
+        if self._state.value != State.STARTED:
+            raise AssertionError("server not yet started")
+
+    def _make(self, face: type[P], given: tuple[Any, ...], named: Mapping[str, Any]) -> P:
+        """Make a shared object of one of our own types and return its proxy.
 
         Raises:
             RemoteError: the arguments do not fit.
         """
-        assert self._state == STARTED, "server not yet started"
-        channel, shared = self._channel, face.shared_type
+        self._check_started()
         try:
-            arguments = bind(shared.type_name, shared.maker, given, dict(named))
-            wire = channel.maker_plan(shared).encode(arguments)
-            object_id = self._root.create(shared.type_name, wire)
+            return cast("P", self._channel.make(face, given, named))
         except ConnectionLost:
             raise
         except Exception as error:
             raise RemoteError(traceback.format_exc()) from error
-        return face(channel, channel.counted(object_id))
+
+    def _create(self, typeid: str, /, *given: Any, **named: Any) -> tuple[Token, tuple[str, ...]]:
+        """Have the server make an object of a registered type; return its token and methods.
+
+        Raises:
+            RemoteError: it is not registered there, or what is registered raised.
+        """
+        self._check_started()
+        token, _, exposed = self._created(typeid, given, named)
+        return token, exposed
+
+    def _created(
+        self, typeid: str, given: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> tuple[Token, str, tuple[str, ...]]:
+        channel = self._channel
+        if self._workshop is None:
+            self._workshop = _workshop_of(channel)
+        try:
+            answer = self._workshop.create(typeid, (given, dict(named)))
+        except ObjectGone:
+            raise RemoteError(
+                f"KeyError: {typeid!r}: the server at {channel.endpoint.address.url} has only "
+                "aiomanager's own types, since no manager of this package started it\n"
+            ) from None
+        kind, value, object_id, shared, exposed = answer
+        if kind in ("traceback", "unserializable"):
+            raise RemoteError(value)
+        made, face = value
+        token = Token.of(channel, channel.counted(object_id), made, shared)
+        return token, face, tuple(exposed)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the private server has ended, at most `timeout` seconds.
@@ -242,27 +389,82 @@ class BaseManager:
         Raises:
             AttributeError: the manager has started none.
         """
-        if self._server is None:
+        process = getattr(self, "_process", None)
+        if process is None:
             raise AttributeError(f"this {type(self).__name__} has started no server")
-        self._server.wait(timeout)
+        process.join(timeout)
+        if not process.is_alive():
+            del self._process
 
     def _number_of_objects(self) -> int:
         """Return the number of shared objects."""
-        self._root.names()  # a call takes along what was dropped before it
-        return cast("int", self._root.statistics()["objects"])
+        self._channel.root.names()  # a call takes along what was dropped before it
+        own = 1 + self._channel.root.statistics()["hosts"] if self._with_workshop else 1
+        return cast("int", self._channel.root.statistics()["objects"]) - own
 
     def _debug_info(self) -> str:
         """Return what the server counts, as text."""
-        return "\n".join(f"{what}: {number}" for what, number in self._root.statistics().items())
+        counted = self._channel.root.statistics()
+        return "\n".join(f"{what}: {number}" for what, number in counted.items())
 
     @classmethod
-    def register(cls, typeid: str, *_given: Any, **_named: Any) -> NoReturn:
-        """Refuse: types of the program's own come with a later version."""
-        raise _not_yet(f"{cls.__name__}.register({typeid!r}, ...)")
+    def register(
+        cls,
+        typeid: str,
+        callable: Callable[..., Any] | None = None,
+        proxytype: Any = None,
+        exposed: Iterable[str] | None = None,
+        method_to_typeid: Mapping[str, str] | None = None,
+        create_method: bool = True,
+    ) -> None:
+        """Register a type, before the server starts: what makes its objects, and their proxies.
 
-    def get_server(self) -> NoReturn:
-        """Refuse: servers in the program's own process come with a later version."""
-        raise _not_yet(f"{type(self).__name__}.get_server()")
+        Args:
+            typeid: the name of the type, and of the manager's method that makes an object.
+            callable: makes an object, in the server; a client of a server elsewhere needs none.
+            proxytype: the class of proxies; by default one with all public methods.
+            exposed: the methods that may be called; else the proxy class's `_exposed_`, or all
+                public ones.
+            method_to_typeid: the typeid of what these methods return a proxy of.
+            create_method: whether the manager gets a method named `typeid`.
+        """
+        if "_registry" not in cls.__dict__:
+            cls._registry = cls._registry.copy()
+        if proxytype is None:
+            proxytype = AutoProxy
+        exposed = exposed or getattr(proxytype, "_exposed_", None)
+        method_to_typeid = method_to_typeid or getattr(proxytype, "_method_to_typeid_", None)
+        if method_to_typeid:
+            for name, returned in list(method_to_typeid.items()):
+                assert type(name) is str, f"{name!r} is not a string"
+                assert type(returned) is str, f"{returned!r} is not a string"
+        cls._registry[typeid] = Entry(
+            callable, None if exposed is None else tuple(exposed), method_to_typeid, proxytype
+        )
+        if create_method:
+
+            def make(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
+                util.debug("requesting creation of a shared %r object", typeid)
+                self._check_started()
+                token, _, methods = self._created(typeid, args, kwds)
+                return proxy_of(token, proxytype, methods or None, self)
+
+            make.__name__ = typeid
+            setattr(cls, typeid, make)
+
+
+def _workshop_of(channel: DropInChannel) -> Any:
+    return sync_face(Workshop)(channel, Reference(channel.book, WORKSHOP, channel.book.epoch))
+
+
+class _Anchor:
+    """Lives as long as a channel does: the server that the channel leads to ends with it."""
+
+    @classmethod
+    def of(cls, channel: DropInChannel) -> "_Anchor":
+        anchor = cls()
+        channel.anchor = anchor  # type: ignore[attr-defined]  # pyright: ignore
+        return anchor
 
 
 def _parsed(address: Any) -> Address:
@@ -275,60 +477,44 @@ def _parsed(address: Any) -> Address:
         raise ValueError(f"address type of {address!r} unrecognized: {error}") from None
 
 
-def _shown(address: Address) -> Any:
-    """Return an address as the standard library writes it."""
-    return address.path if address.scheme == "unix" else (address.host, address.port)
-
-
-def _later(name: str) -> Callable[..., NoReturn]:
-    def method(self: BaseManager, *_given: Any, **_named: Any) -> NoReturn:
-        """Refuse: this type comes with a later version."""
-        raise _not_yet(f"{type(self).__name__}.{name}()")
-
-    method.__name__ = name
-    return method
-
-
 class SyncManager(BaseManager):
-    """The manager that `Manager()` returns: it makes dicts, lists, values, events, locks, queues.
-
-    For anything that needs `register` see BaseManager.
-    """
-
-    Array = _later("Array")
-    Barrier = _later("Barrier")
-    BoundedSemaphore = _later("BoundedSemaphore")
-    Condition = _later("Condition")
-    JoinableQueue = _later("JoinableQueue")
-    Namespace = _later("Namespace")
-    Pool = _later("Pool")
-    RLock = _later("RLock")
-    Semaphore = _later("Semaphore")
+    """The manager that `Manager()` returns: it makes all the shared types."""
 
     def Value(  # noqa: N802
         self, typecode: Any, value: V, lock: bool = True
     ) -> ValueProxy[V]:
         """Make a shared value; `typecode` and `lock` mean nothing."""
-        return self._create(ValueProxy, (typecode, value, lock), {})  # pyright: ignore[reportUnknownVariableType]
+        return self._make(ValueProxy, (typecode, value, lock), {})  # pyright: ignore[reportUnknownVariableType]
 
     def Event(self) -> EventProxy:  # noqa: N802
         """Make a shared event, its flag down."""
-        return self._create(EventProxy, (), {})
+        return self._make(EventProxy, (), {})
 
     def Lock(self) -> AcquirerProxy:  # noqa: N802
         """Make a shared lock."""
-        return self._create(AcquirerProxy, (), {})
+        return self._make(AcquirerProxy, (), {})
 
     def Queue(self, maxsize: int = 0) -> QueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""
-        return self._create(QueueProxy, (maxsize,), {})  # pyright: ignore[reportUnknownVariableType]
+        return self._make(QueueProxy, (maxsize,), {})  # pyright: ignore[reportUnknownVariableType]
 
     def list(self, items: Iterable[V] = (), /) -> ListProxy[V]:
         """Make a shared list."""
-        return self._create(ListProxy, (items,), {})  # pyright: ignore[reportUnknownVariableType]
+        return self._make(ListProxy, (items,), {})  # pyright: ignore[reportUnknownVariableType]
 
     def dict(
         self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
     ) -> DictProxy[K, V]:
         """Make a shared dict."""
-        return self._create(DictProxy, (items,), more)  # pyright: ignore[reportUnknownVariableType]
+        return self._make(DictProxy, (items,), more)  # pyright: ignore[reportUnknownVariableType]
+
+    if TYPE_CHECKING:
+
+        def Pool(self, *args: Any, **kwds: Any) -> PoolProxy:  # noqa: N802
+            """Start a pool of worker processes beside the server."""
+            ...
+
+
+SyncManager.register("Pool", _pool.Pool, PoolProxy)
+SyncManager.register("AsyncResult", create_method=False)
+SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)

@@ -97,6 +97,11 @@ class _Connection(asyncio.Protocol):
         )
         self._timer = server.loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
 
+    def descriptor(self) -> int:
+        """Return the socket's descriptor; -1 when it is closed."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else cast("int", sock.fileno())
+
     def data_received(self, data: bytes) -> None:
         session = self._session
         if session is None:
@@ -405,6 +410,13 @@ class Server:
         if pidfd >= 0:
             self.loop.remove_reader(pidfd)
             os.close(pidfd)
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of all sockets: a forked child must not keep them open."""
+        listening = () if self._listening is None else self._listening.sockets
+        connections = (*self.pending, *self.carriers.values())
+        found = [s.fileno() for s in listening] + [c.descriptor() for c in connections]
+        return [descriptor for descriptor in found if descriptor >= 0]
 
     async def close(self) -> None:
         """Stop listening, tell all clients, and close their connections."""

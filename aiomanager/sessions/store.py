@@ -144,6 +144,10 @@ class Store:
             self.handed_out.extend(cast("list[int]", packed[1]))
         return packed
 
+    def held(self, packed: Any) -> Any:
+        """Return a value that travelled in the form in which objects hold it; raise ObjectGone."""
+        return self._decode(packed)
+
     def _decode(self, packed: Any) -> Any:
         kind = type(packed)  # pyright: ignore[reportUnknownVariableType]
         if kind is bytes and packed:
@@ -190,6 +194,10 @@ class Store:
     def _add(self, shared: SharedObject, object_id: int) -> Entry:
         entry = self.entries[object_id] = Entry(object_id, shared, self.handlers(type(shared)))
         return entry
+
+    def adopt(self, shared: SharedObject, object_id: int | None = None) -> Entry:
+        """Take in an object that was made elsewhere; somebody must soon refer to it."""
+        return self._add(shared, next(self._ids) if object_id is None else object_id)
 
     def make(self, type_name: str, arguments: list[Any]) -> Entry:
         """Make an object; somebody must refer to it before the next call.

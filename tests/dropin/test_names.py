@@ -133,28 +133,3 @@ def test_managers() -> None:
         assert issubclass(getattr(managers, name), managers.BaseProxy)
     for name in managers.__all__:
         assert hasattr(managers, name)
-
-
-@pytest.mark.parametrize("name", sorted(aiomanager.multiprocessing.managers._LATER))
-def test_names_of_later_versions(name: str) -> None:
-    assert hasattr(multiprocessing.managers, name)
-    with pytest.raises(NotImplementedError, match=name):
-        getattr(aiomanager.multiprocessing.managers, name)
-
-
-def test_a_managers_later_types(ours: Any) -> None:
-    standard = multiprocessing.managers.SyncManager
-    now = {"Event", "Lock", "Queue", "Value", "dict", "list"}
-    every = set(standard._registry) - {"Iterator", "AsyncResult"}  # type: ignore[attr-defined]
-    assert now < every
-    for name in every - now:
-        with pytest.raises(NotImplementedError, match=rf"\.{name}\(\)"):
-            getattr(ours, name)()
-    with pytest.raises(NotImplementedError, match="register"):
-        type(ours).register("Thing", object)
-    with pytest.raises(NotImplementedError, match="get_server"):
-        ours.get_server()
-    with pytest.raises(NotImplementedError, match="initializer"):
-        type(ours)().start(print)
-    with pytest.raises(NotImplementedError, match="xmlrpclib"):
-        type(ours)(serializer="xmlrpclib")

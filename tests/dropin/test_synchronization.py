@@ -103,7 +103,9 @@ def test_locks_of_many_processes_that_end_well(ours: Any) -> None:
     for child in children:
         child.join(SECONDS)
     deadline = time.monotonic() + SECONDS
-    while ours._root.statistics()["sessions"] > 1:  # until the server knows that all have ended
+    while (
+        ours._channel.root.statistics()["sessions"] > 1
+    ):  # until the server knows that all have ended
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert [lock.acquire(False) for lock in locks] == [False] * 20
