@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aiomanager.errors import ShutDown as ShutDown
     from aiomanager.manager import Manager as Manager
     from aiomanager.manager import connect as connect
+    from aiomanager.objects.array import ArrayProxy as ArrayProxy
+    from aiomanager.objects.array import SyncArrayProxy as SyncArrayProxy
     from aiomanager.objects.dict import DictProxy as DictProxy
     from aiomanager.objects.dict import SyncDictProxy as SyncDictProxy
     from aiomanager.objects.event import EventProxy as EventProxy
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
     from aiomanager.objects.list import SyncListProxy as SyncListProxy
     from aiomanager.objects.lock import LockProxy as LockProxy
     from aiomanager.objects.lock import SyncLockProxy as SyncLockProxy
+    from aiomanager.objects.namespace import NamespaceProxy as NamespaceProxy
+    from aiomanager.objects.namespace import SyncNamespaceProxy as SyncNamespaceProxy
+    from aiomanager.objects.queue import JoinableQueueProxy as JoinableQueueProxy
     from aiomanager.objects.queue import QueueProxy as QueueProxy
+    from aiomanager.objects.queue import SyncJoinableQueueProxy as SyncJoinableQueueProxy
     from aiomanager.objects.queue import SyncQueueProxy as SyncQueueProxy
     from aiomanager.objects.value import SyncValueProxy as SyncValueProxy
     from aiomanager.objects.value import ValueProxy as ValueProxy
@@ -55,11 +61,13 @@ _HOMES = {
             "NotOwner ObjectGone SessionLost ShutDown"
         ),
         "manager": "Manager connect",
+        "objects.array": "ArrayProxy SyncArrayProxy",
         "objects.dict": "DictProxy SyncDictProxy",
         "objects.event": "EventProxy SyncEventProxy",
         "objects.list": "ListProxy SyncListProxy",
         "objects.lock": "LockProxy SyncLockProxy",
-        "objects.queue": "QueueProxy SyncQueueProxy",
+        "objects.namespace": "NamespaceProxy SyncNamespaceProxy",
+        "objects.queue": "JoinableQueueProxy QueueProxy SyncJoinableQueueProxy SyncQueueProxy",
         "objects.value": "ValueProxy SyncValueProxy",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",

@@ -23,6 +23,7 @@ __all__ = (
     "SyncFactory",
     "SyncProxy",
     "async_face",
+    "plain_copy",
     "sync_face",
 )
 
@@ -182,8 +183,15 @@ class Proxy:
         put(self, "_reference", reference)
         put(self, "_call", channel.call)
 
-    def __init_subclass__(cls, **more: Any) -> None:
+    def __init_subclass__(cls, shared: type[SharedObject] | None = None, **more: Any) -> None:
+        """Install the operations of the shared class among the bases as methods.
+
+        With `shared`, the class stands for objects of that type without having their methods.
+        """
         super().__init_subclass__(**more)
+        if shared is not None:
+            cls._stand_for(shared)
+            return
         shared = next(
             (
                 base
@@ -194,12 +202,7 @@ class Proxy:
         )
         if shared is None or shared is SharedObject:
             return
-        cls.shared_type = shared
-        # The first class of each kind is the face that `sync` and `aio` give.
-        if issubclass(cls, AsyncProxy):
-            _async_faces.setdefault(shared, cls)
-        elif issubclass(cls, SyncProxy):
-            _sync_faces.setdefault(shared, cls)
+        cls._stand_for(shared)
         for base in reversed(shared.__mro__):
             for name in base.__dict__:
                 member = next(kind.__dict__[name] for kind in cls.__mro__ if name in kind.__dict__)
@@ -215,12 +218,21 @@ class Proxy:
                 method.__module__ = cls.__module__
                 setattr(cls, name, method)
 
+    @classmethod
+    def _stand_for(cls, shared: type[SharedObject]) -> None:
+        cls.shared_type = shared
+        # The first class of each kind is the face that `sync` and `aio` give.
+        if issubclass(cls, AsyncProxy):
+            _async_faces.setdefault(shared, cls)
+        elif issubclass(cls, SyncProxy):
+            _sync_faces.setdefault(shared, cls)
+
     def _post(self, operation: Any, *arguments: Any) -> None:
         """Send an operation that ends a `with` block, without waiting for its answer."""
         self._channel.post(self, operation, arguments, self._channel.owner())
 
     def __repr__(self) -> str:
-        kind = self.shared_type.type_name
+        kind = type(self).shared_type.type_name
         number = self._reference.object_id
         return f"<{type(self).__name__} of {kind} {number} at {self._channel.describe()}>"
 
@@ -314,6 +326,26 @@ def sync_face(shared: type[SharedObject]) -> type[SyncProxy]:
     if shared not in _sync_faces:
         type(f"Sync{shared.__name__}Proxy", (SyncProxy, shared), {})
     return _sync_faces[shared]
+
+
+def plain_copy(items: Any) -> Any:
+    """Return a plain copy of what a blocking proxy stands for, made in one call; else `items`.
+
+    So that a proxy can be given wherever items of its kind can: what arrives is of one moment.
+
+    Raises:
+        TypeError: `items` is an async proxy, whose copy has to be awaited.
+    """
+    if not isinstance(items, Proxy):
+        return items
+    copy = type(items).shared_type.operations.get("copy")
+    if isinstance(items, AsyncProxy):
+        fix = "'await x.copy()'" if copy is not None else "what it holds"
+        raise TypeError(
+            f"{type(items).__name__} is an async proxy, and its items have to be awaited: "
+            f"pass {fix}, or the blocking proxy, 'x.sync'"
+        )
+    return items if copy is None else items._call(items, copy, ())
 
 
 class AsyncFactory:

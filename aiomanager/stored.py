@@ -25,6 +25,7 @@ __all__ = (
     "comparable",
     "first_key",
     "opened",
+    "opened_numbers",
 )
 
 Key: TypeAlias = bytes
@@ -102,6 +103,7 @@ class Codec(Protocol):
     def open(self, data: bytes, /) -> Any: ...
     def pack(self, value: Any, references: list[int] | None, /) -> Packed: ...
     def equal(self, left: Packed, right: Packed, /) -> bool: ...
+    def array(self, part: Any, /) -> Any: ...
 
 
 class Stored:
@@ -212,3 +214,16 @@ def _closed(value: Any) -> bool:
 def opened(value: Any) -> Any:
     """Return the Python value of a stored one, for reading only."""
     return value.open() if isinstance(value, Stored) else value
+
+
+def opened_numbers(value: Any) -> Any:
+    """As `opened`, and a typed array of one dimension as an array.array.
+
+    Raises:
+        NeedsNeutralValue: a part of it is one that only clients can open.
+    """
+    if isinstance(value, Stored):
+        value = value.codec.array(value.open())
+    if _closed(value):
+        raise NeedsNeutralValue("the server cannot look into Python objects or references")
+    return value

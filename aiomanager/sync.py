@@ -8,13 +8,14 @@ from aiomanager.client._blocking import BlockingChannel
 from aiomanager.client._channel import endpoint_of, remember_channel
 from aiomanager.errors import ManagerError
 from aiomanager.objects import SyncFactories, SyncNamedFactories
+from aiomanager.objects.namespace import operations
 from aiomanager.operation import SharedObject, bind
 from aiomanager.proxy import Reference, SyncProxy
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 from aiomanager.stored import MISSING
 
-__all__ = ("MISSING", "Manager", "ManagerError", "connect")
+__all__ = ("MISSING", "Manager", "ManagerError", "connect", "operations")
 
 P = TypeVar("P", bound=SyncProxy)
 

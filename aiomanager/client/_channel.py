@@ -315,7 +315,7 @@ class ChannelBase(Forkable, Channel):
             return None  # of another server: it is pickled with its URL
         if reference.epoch != self.book.epoch:
             self.count(reference)
-        return reference.object_id, value.shared_type.type_name
+        return reference.object_id, type(value).shared_type.type_name
 
     def count(self, reference: Reference) -> None:
         """Have the server count a reference before it sees the next call."""

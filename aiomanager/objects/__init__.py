@@ -1,5 +1,12 @@
 """The shared types: one file each, and the list of them here."""
 
+from aiomanager.objects.array import (
+    Array,
+    ArrayFactory,
+    NamedArrayFactory,
+    SyncArrayFactory,
+    SyncNamedArrayFactory,
+)
 from aiomanager.objects.dict import (
     Dict,
     DictFactory,
@@ -28,7 +35,15 @@ from aiomanager.objects.lock import (
     SyncLockFactory,
     SyncNamedLockFactory,
 )
+from aiomanager.objects.namespace import (
+    NamedNamespaceFactory,
+    Namespace,
+    NamespaceFactory,
+    SyncNamedNamespaceFactory,
+    SyncNamespaceFactory,
+)
 from aiomanager.objects.queue import (
+    JoinableQueue,
     NamedQueueFactory,
     Queue,
     QueueFactory,
@@ -52,17 +67,38 @@ __all__ = (
     "SyncNamedFactories",
 )
 
-TYPES: tuple[type[SharedObject], ...] = (Dict, List, Value, Event, Lock, Queue)
+TYPES: tuple[type[SharedObject], ...] = (
+    Dict,
+    List,
+    Namespace,
+    Value,
+    Array,
+    Event,
+    Lock,
+    Queue,
+    JoinableQueue,
+)
 
 
-class Factories(DictFactory, ListFactory, ValueFactory, EventFactory, LockFactory, QueueFactory):
+class Factories(
+    DictFactory,
+    ListFactory,
+    NamespaceFactory,
+    ValueFactory,
+    ArrayFactory,
+    EventFactory,
+    LockFactory,
+    QueueFactory,
+):
     """The methods of an async manager that make anonymous objects."""
 
 
 class NamedFactories(
     NamedDictFactory,
     NamedListFactory,
+    NamedNamespaceFactory,
     NamedValueFactory,
+    NamedArrayFactory,
     NamedEventFactory,
     NamedLockFactory,
     NamedQueueFactory,
@@ -73,7 +109,9 @@ class NamedFactories(
 class SyncFactories(
     SyncDictFactory,
     SyncListFactory,
+    SyncNamespaceFactory,
     SyncValueFactory,
+    SyncArrayFactory,
     SyncEventFactory,
     SyncLockFactory,
     SyncQueueFactory,
@@ -84,7 +122,9 @@ class SyncFactories(
 class SyncNamedFactories(
     SyncNamedDictFactory,
     SyncNamedListFactory,
+    SyncNamedNamespaceFactory,
     SyncNamedValueFactory,
+    SyncNamedArrayFactory,
     SyncNamedEventFactory,
     SyncNamedLockFactory,
     SyncNamedQueueFactory,

@@ -1,4 +1,4 @@
-"""The shared Queue: its operations, its two proxies and its factories."""
+"""The shared Queue and JoinableQueue: their operations, their proxies and their factories."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -10,7 +10,14 @@ from aiomanager.operation import SharedObject, V, consumes, reads, waits, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.waiter import Waiter, WaitQueue
 
-__all__ = ("Queue", "QueueProxy", "SyncQueueProxy")
+__all__ = (
+    "JoinableQueue",
+    "JoinableQueueProxy",
+    "Queue",
+    "QueueProxy",
+    "SyncJoinableQueueProxy",
+    "SyncQueueProxy",
+)
 
 
 class _Item:
@@ -326,6 +333,10 @@ class Queue(SharedObject, Generic[V]):
         return self._shut_down
 
 
+class JoinableQueue(Queue[V]):
+    """A queue of another name: every shared queue counts its unfinished tasks, as in the stdlib."""
+
+
 class QueueProxy(AsyncProxy, Queue[V]):
     """A shared queue for async code."""
 
@@ -356,12 +367,30 @@ class SyncQueueProxy(SyncProxy, Queue[V]):
             yield item
 
 
+class JoinableQueueProxy(QueueProxy[V], JoinableQueue[V]):
+    """A shared joinable queue for async code."""
+
+    sync: "SyncJoinableQueueProxy[V]"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class SyncJoinableQueueProxy(SyncQueueProxy[V], JoinableQueue[V]):
+    """A shared joinable queue for blocking code."""
+
+    aio: "JoinableQueueProxy[V]"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class QueueFactory(AsyncFactory):
     """Makes anonymous queues for async code."""
 
     def Queue(self, maxsize: int = 0) -> Coroutine[Any, Any, QueueProxy[Any]]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""
         return self._make(QueueProxy, None, (maxsize,), {})
+
+    def JoinableQueue(  # noqa: N802
+        self, maxsize: int = 0
+    ) -> Coroutine[Any, Any, JoinableQueueProxy[Any]]:
+        """Make a shared joinable queue with room for `maxsize` items, without limit for 0."""
+        return self._make(JoinableQueueProxy, None, (maxsize,), {})
 
 
 class NamedQueueFactory(AsyncFactory):
@@ -377,6 +406,16 @@ class NamedQueueFactory(AsyncFactory):
         """
         return self._make(QueueProxy, name, (maxsize,), {})
 
+    def JoinableQueue(  # noqa: N802
+        self, name: str, /, maxsize: int = 0
+    ) -> Coroutine[Any, Any, JoinableQueueProxy[Any]]:
+        """Find or make the shared joinable queue of this name.
+
+        Raises:
+            NameConflict: it exists with another `maxsize`.
+        """
+        return self._make(JoinableQueueProxy, name, (maxsize,), {})
+
 
 class SyncQueueFactory(SyncFactory):
     """Makes anonymous queues for blocking code."""
@@ -384,6 +423,10 @@ class SyncQueueFactory(SyncFactory):
     def Queue(self, maxsize: int = 0) -> SyncQueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""
         return self._make(SyncQueueProxy, None, (maxsize,), {})  # type: ignore[no-any-return]
+
+    def JoinableQueue(self, maxsize: int = 0) -> SyncJoinableQueueProxy[Any]:  # noqa: N802
+        """Make a shared joinable queue with room for `maxsize` items, without limit for 0."""
+        return self._make(SyncJoinableQueueProxy, None, (maxsize,), {})  # type: ignore[no-any-return]
 
 
 class SyncNamedQueueFactory(SyncFactory):
@@ -396,3 +439,13 @@ class SyncNamedQueueFactory(SyncFactory):
             NameConflict: it exists with another `maxsize`.
         """
         return self._make(SyncQueueProxy, name, (maxsize,), {})  # type: ignore[no-any-return]
+
+    def JoinableQueue(  # noqa: N802
+        self, name: str, /, maxsize: int = 0
+    ) -> SyncJoinableQueueProxy[Any]:
+        """Find or make the shared joinable queue of this name.
+
+        Raises:
+            NameConflict: it exists with another `maxsize`.
+        """
+        return self._make(SyncJoinableQueueProxy, name, (maxsize,), {})  # type: ignore[no-any-return]

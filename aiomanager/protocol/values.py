@@ -1199,6 +1199,18 @@ class NeutralCodec(_Base):
             )
         return answer
 
+    def array(self, part: Any, /) -> Any:
+        """Return a typed array of one dimension as an array.array, anything else as it is.
+
+        Raises BadEncoding for a typed array that is malformed.
+        """
+        if _kind_of(part) is not ExtType or part.code != ARRAY:
+            return part
+        dtype, shape, _, hint, start = array_header(part.data)
+        if len(shape) != 1 or dtype not in _TYPECODES:
+            return part
+        return _make_array(dtype, hint, part.data, start)
+
     def _fall_back(self, low: _Lowering, value: object) -> ExtType:
         raise NeedsNeutralValue(f"the server cannot keep a {type(value).__qualname__} as a value")
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from aiomanager.errors import BadParameters
 from aiomanager.operation import Operation, Shape, Signature
+from aiomanager.proxy import Proxy, plain_copy
 from aiomanager.stored import ABSENT, MISSING
 
 __all__ = ("Leaves", "Plan", "Plans")
@@ -220,6 +221,8 @@ def _encode_list(encode: Convert, *, strings: bool) -> Convert:
     def run(items: Any) -> list[Any]:
         if not strings and isinstance(items, str | bytes):
             raise TypeError(f"expected a list or tuple of items, not {type(items).__name__}")
+        if isinstance(items, Proxy):
+            items = plain_copy(items)
         return [encode(item) for item in items]
 
     return run
@@ -256,7 +259,10 @@ def _encode_pairs(key: Convert, value: Convert) -> Convert:
 
 
 def _pairs_of(items: Any) -> Any:
-    # As dict() does: whatever has keys() is a mapping, such as a blocking proxy.
+    if isinstance(items, Proxy):
+        items = plain_copy(items)
+        return items.items() if isinstance(items, dict) else items  # pyright: ignore[reportUnknownVariableType]
+    # As dict() does: whatever has keys() is a mapping.
     if not isinstance(items, type) and callable(getattr(items, "keys", None)):
         return dict(items).items()
     return items

@@ -13,6 +13,7 @@ from objects.rigs import Parked, PureRig, SessionRig
 
 import aiomanager
 import aiomanager.sync
+from aiomanager.objects.namespace import SyncNamespaceProxy, operations
 from aiomanager.operation import SharedObject
 from aiomanager.proxy import async_face, sync_face
 
@@ -28,6 +29,11 @@ def run(coroutine: Any) -> None:
     except StopIteration:
         return
     raise AssertionError("it waits, and no loop is here")
+
+
+def _methods(proxy: Any) -> Any:
+    """Return what the methods of a blocking proxy are called on."""
+    return operations(proxy) if isinstance(proxy, SyncNamespaceProxy) else proxy
 
 
 class _Done:
@@ -61,7 +67,7 @@ class MemoryRig:
         self._started: list[Parked] = []
 
     async def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
-        return self.inner.make(kind, *given, **named)
+        return _methods(self.inner.make(kind, *given, **named))
 
     async def do(self, made: Any) -> Any:
         if not isinstance(made, Parked):
@@ -116,7 +122,7 @@ class BlockingRig:
         self._manager = manager
 
     async def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
-        return self._manager.create(sync_face(kind), *given, **named)
+        return _methods(self._manager.create(sync_face(kind), *given, **named))
 
     async def do(self, made: Any) -> Any:
         return made

@@ -6,6 +6,7 @@ process. Nothing here depends on which of them it is.
 """
 
 import queue
+from array import array
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -13,11 +14,13 @@ import pytest
 
 from aiomanager import MISSING
 from aiomanager.errors import NotOwner, ShutDown, VersionConflict
+from aiomanager.objects.array import Array
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
-from aiomanager.objects.queue import Queue
+from aiomanager.objects.namespace import Namespace
+from aiomanager.objects.queue import JoinableQueue, Queue
 from aiomanager.objects.value import Value
 from aiomanager.operation import SharedObject
 
@@ -401,6 +404,83 @@ async def value_operations(rig: Rig) -> None:
 
 
 @scenario
+async def namespace_operations(rig: Rig) -> None:
+    names = await rig.make(Namespace, a=1, get=[2])
+    await many(
+        rig,
+        (lambda: names.get("a"), 1),
+        (lambda: names.get("x", "default"), "default"),
+        (lambda: names.set("b", (1, 2)), None),
+        (lambda: names.contains("b"), True),
+        (lambda: names.names(), ["a", "get", "b"]),
+        (lambda: names.items(), [("a", 1), ("get", [2]), ("b", (1, 2))]),
+        (lambda: names.delete("b"), None),
+        (lambda: names.copy(), {"a": 1, "get": [2]}),
+        (lambda: names.update({"a": {}}, c=3), None),
+        (lambda: names.increment("c"), 4),
+        (lambda: names.increment("d", 2.5), 2.5),
+        (lambda: names.compare_and_set("c", 3, 5), False),
+        (lambda: names.compare_and_set("c", 4, 5), True),
+        (lambda: names.compare_and_set("c", 5, MISSING), True),
+        (lambda: names.compare_and_set("c", MISSING, [0]), True),
+        (lambda: names.compare_and_set("c", MISSING, 1), False),
+        (lambda: names.update_item("c", lambda old: [*old, 1]), [0, 1]),
+        (lambda: names.update_nested(("a", "x"), 7), None),
+        (lambda: names.append_nested(("a", "list"), "first"), 1),
+        (lambda: names.setdefault_nested(("new",), 1), 1),
+        (lambda: names.increment_nested(("new",)), 2),
+        (lambda: names.compare_and_set_nested(("new",), 2, [3]), True),
+        (lambda: names.contains_nested(("new", 0)), True),
+        (lambda: names.delete_nested(("new", 0)), None),
+        (lambda: names.pop_nested(("new",)), []),
+        (lambda: names.get_nested(("a",)), {"x": 7, "list": ["first"]}),
+        (lambda: names.copy(), {"a": {"x": 7, "list": ["first"]}, "get": [2], "d": 2.5,
+                                "c": [0, 1]}),
+    )  # fmt: skip
+    for method in (names.get, names.delete):
+        assert "'gone'" in str(await fails(rig, AttributeError, method, "gone"))
+    await fails(rig, TypeError, names.get_nested, (1,))
+    version, found = await rig.do(names.get_versioned("d"))
+    assert found == [2.5]
+    await rig.do(names.set_versioned("d", MISSING, version))
+    await fails(rig, VersionConflict, names.set_versioned, "d", 1, version)
+    await rig.do(names.clear())
+    assert await rig.do(names.names()) == []
+
+
+@scenario
+async def array_operations(rig: Rig) -> None:
+    numbers = await rig.make(Array, "h", array("h", [1, 2, 3]))
+    await many(
+        rig,
+        (lambda: numbers.typecode(), "h"),
+        (lambda: numbers.length(), 3),
+        (lambda: numbers.get_item(-1), 3),
+        (lambda: numbers.get_slice(1), array("h", [2, 3])),
+        (lambda: numbers.get_slice(None, None, -1), array("h", [3, 2, 1])),
+        (lambda: numbers.set(0, -5), None),
+        (lambda: numbers.set_slice(array("h", [7, 8, 9]), 1), None),
+        (lambda: numbers.set_slice([0, 0], 0, 4, 2), None),
+        (lambda: numbers.copy(), array("h", [0, 7, 0, 9])),
+        (lambda: numbers.fill(4, 2), None),
+        (lambda: numbers.increment(2), 5),
+        (lambda: numbers.compare_and_set(0, 1, 2), False),
+        (lambda: numbers.compare_and_set(0, 0, 2), True),
+        (lambda: numbers.copy(), array("h", [2, 7, 5, 4])),
+    )
+    await fails(rig, IndexError, numbers.get_item, 4)
+    await fails(rig, IndexError, numbers.set, 4, 1)
+    await fails(rig, OverflowError, numbers.set, 0, 32768)
+    await fails(rig, TypeError, numbers.set, 0, 0.5)
+    await fails(rig, TypeError, numbers.set_slice, array("d", [1.0]))
+    await fails(rig, ValueError, numbers.set_slice, array("h", [1]), None, None, 2)
+    await fails(rig, OverflowError, numbers.increment, 0, 40000)
+    assert await rig.do(numbers.copy()) == array("h", [2, 7, 5, 4])
+    zeros = await rig.make(Array, "d", 2)
+    assert await rig.do(zeros.copy()) == array("d", [0.0, 0.0])
+
+
+@scenario
 async def event_wakes_all(rig: Rig) -> None:
     event = await rig.make(Event)
     assert await rig.do(event.is_set()) is False
@@ -568,6 +648,23 @@ async def queue_join(rig: Rig) -> None:
     await rig.do(q.task_done())
     assert await joining.result() is None
     await fails(rig, ValueError, q.task_done)
+
+
+@scenario
+async def joinable_queue(rig: Rig) -> None:
+    jobs = await rig.make(JoinableQueue, 2)
+    await many(
+        rig,
+        (lambda: jobs.put("a"), None),
+        (lambda: jobs.put_nowait("b"), None),
+        (lambda: jobs.full(), True),
+        (lambda: jobs.get(), "a"),
+        (lambda: jobs.task_done(), None),
+        (lambda: jobs.get_nowait(), "b"),
+        (lambda: jobs.task_done(), None),
+        (lambda: jobs.join(), None),
+    )
+    await fails(rig, ValueError, jobs.task_done)
 
 
 @scenario

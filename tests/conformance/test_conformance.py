@@ -9,10 +9,12 @@ from objects.rigs import PureRig, SessionRig
 
 import aiomanager
 import aiomanager.sync
+from aiomanager.objects.array import Array
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
+from aiomanager.objects.namespace import Namespace
 from aiomanager.objects.queue import Queue
 from aiomanager.objects.value import Value
 from aiomanager.operation import Operation
@@ -76,7 +78,7 @@ def test_the_scenario_leaves_no_operation_out() -> None:
         run(function(MemoryRig(_Recorder(called))))
     declared = {
         (kind.type_name, name)
-        for kind in (Dict, List, Value, Event, Lock, Queue)
+        for kind in (Dict, List, Namespace, Value, Array, Event, Lock, Queue)
         for name in kind.operations
     }
     assert declared - called == set()

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from aiomanager.errors import Empty, Full, ShutDown
-from aiomanager.objects.queue import Queue
+from aiomanager.objects.queue import JoinableQueue, Queue
 
 from .rigs import PureRig, Rig, SessionRig
 from .twins import Model, PatientTwins, values
@@ -351,3 +351,25 @@ def test_an_item_that_comes_back_after_a_shutdown_can_be_got(rig: Rig) -> None:
     assert deliveries(q) == [(1, True)]
     with pytest.raises(ShutDown):
         q.get()
+
+
+# A joinable queue is a queue
+
+
+def test_a_joinable_queue_has_the_operations_of_a_queue() -> None:
+    assert JoinableQueue.operations == Queue.operations
+
+
+def test_an_item_that_comes_back_is_one_unfinished_task(rig: Rig) -> None:
+    q = rig.make(JoinableQueue)
+    q.put(1)
+    granted(rig, q, 1)
+    with rig.as_(2):
+        joining = q.join()
+    rig.end(1, well=False)
+    assert not joining.done
+    assert q.get() == 1
+    q.task_done()
+    assert joining.done
+    with pytest.raises(ValueError, match=r"^task_done\(\) called too many times$"):
+        q.task_done()

@@ -4,6 +4,7 @@ A wrong type is an error by `assert_type`, a mistake that goes unnoticed one by 
 """
 
 import asyncio
+from array import array
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
@@ -14,15 +15,21 @@ import aiomanager
 import aiomanager.sync
 from aiomanager import (
     MISSING,
+    ArrayProxy,
     DictProxy,
     EventProxy,
+    JoinableQueueProxy,
     ListProxy,
     LockProxy,
+    NamespaceProxy,
     QueueProxy,
+    SyncArrayProxy,
     SyncDictProxy,
     SyncEventProxy,
+    SyncJoinableQueueProxy,
     SyncListProxy,
     SyncLockProxy,
+    SyncNamespaceProxy,
     SyncQueueProxy,
     SyncValueProxy,
     ValueProxy,
@@ -70,6 +77,10 @@ async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.Event(), EventProxy)
     assert_type(await m.Lock(), LockProxy)
     assert_type(await m.Queue(3), QueueProxy[Any])
+    assert_type(await m.JoinableQueue(3), JoinableQueueProxy[Any])
+    assert_type(await m.Namespace(a=1), NamespaceProxy)
+    assert_type(await m.Array("i", [1]), ArrayProxy)
+    assert_type(await m.Array("d", 3), ArrayProxy)
     # What the arguments do not say, the annotation does.
     empty_dict: DictProxy[str, int] = await m.dict()
     assert_type(empty_dict, DictProxy[str, int])
@@ -87,6 +98,10 @@ async def named_factories(m: aiomanager.Manager) -> None:
     assert_type(await m.named.Lock("k"), LockProxy)
     votes: DictProxy[str, int] = await m.named.dict("votes")
     assert_type(votes, DictProxy[str, int])
+    assert_type(await m.named.Namespace("n", a=1), NamespaceProxy)
+    assert_type(await m.named.Array("a", "i", [1]), ArrayProxy)
+    jobs: JoinableQueueProxy[str] = await m.named.JoinableQueue("jobs")
+    assert_type(jobs, JoinableQueueProxy[str])
     queue: QueueProxy[str] = await m.named.Queue("q", 3)
     assert_type(queue, QueueProxy[str])
 
@@ -101,6 +116,9 @@ def sync_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.Event(), SyncEventProxy)
     assert_type(m.Lock(), SyncLockProxy)
     assert_type(m.Queue(3), SyncQueueProxy[Any])
+    assert_type(m.JoinableQueue(3), SyncJoinableQueueProxy[Any])
+    assert_type(m.Namespace(a=1), SyncNamespaceProxy)
+    assert_type(m.Array("i", [1]), SyncArrayProxy)
     empty_dict: SyncDictProxy[str, int] = m.dict()
     assert_type(empty_dict, SyncDictProxy[str, int])
     queue: SyncQueueProxy[str] = m.Queue()
@@ -113,6 +131,10 @@ def sync_named_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.named.Value("v", "i", 1), SyncValueProxy[int])
     assert_type(m.named.Event("e"), SyncEventProxy)
     assert_type(m.named.Lock("k"), SyncLockProxy)
+    assert_type(m.named.Namespace("n", a=1), SyncNamespaceProxy)
+    assert_type(m.named.Array("a", "i", [1]), SyncArrayProxy)
+    jobs: SyncJoinableQueueProxy[str] = m.named.JoinableQueue("jobs")
+    assert_type(jobs, SyncJoinableQueueProxy[str])
     queue: SyncQueueProxy[str] = m.named.Queue("q")
     assert_type(queue, SyncQueueProxy[str])
 
@@ -239,6 +261,48 @@ def sync_values(value: SyncValueProxy[float]) -> None:
     assert_type(value.aio, ValueProxy[float])
 
 
+async def namespaces(namespace: NamespaceProxy) -> None:
+    assert_type(await namespace.get("x"), Any)
+    assert_type(await namespace.set("x", [1]), None)
+    assert_type(await namespace.delete("x"), None)
+    assert_type(await namespace.names(), list[str])
+    assert_type(await namespace.items(), list[tuple[str, Any]])
+    assert_type(await namespace.update({"x": 1}, y=2), None)
+    assert_type(await namespace.compare_and_set("x", MISSING, 1), bool)
+    assert_type(namespace.sync, SyncNamespaceProxy)
+
+
+def sync_namespaces(namespace: SyncNamespaceProxy) -> None:
+    namespace.x = 1
+    assert_type(namespace.y, Any)
+    del namespace.x
+    methods = aiomanager.sync.operations(namespace)
+    assert_type(methods.increment("x"), Any)
+    assert_type(methods.copy(), dict[str, Any])
+    assert_type(methods.aio, NamespaceProxy)
+
+
+async def arrays(numbers: ArrayProxy) -> None:
+    assert_type(await numbers.get_item(0), Any)
+    assert_type(await numbers.get_slice(1, 2), Any)
+    assert_type(await numbers.set(0, 1.5), None)
+    assert_type(await numbers.set_slice([1, 2], 3), None)
+    assert_type(await numbers.fill(0), None)
+    assert_type(await numbers.length(), int)
+    assert_type(await numbers.typecode(), str)
+    assert_type(await numbers.compare_and_set(0, 1, 2), bool)
+    assert_type(numbers.sync, SyncArrayProxy)
+
+
+def sync_arrays(numbers: SyncArrayProxy) -> None:
+    assert_type(numbers[0], Any)
+    assert_type(numbers[1:], array[Any])
+    assert_type(len(numbers), int)
+    numbers[0] = 1
+    numbers[1:] = array("i", [2, 3])
+    assert_type(numbers.aio, ArrayProxy)
+
+
 async def queues(queue: QueueProxy[str]) -> None:
     assert_type(await queue.put("x"), None)
     assert_type(await queue.put("x", timeout=1.5), None)
@@ -264,6 +328,14 @@ def sync_queues(queue: SyncQueueProxy[str]) -> None:
     assert_type(queue.get_delivery(), tuple[str, bool])
     assert_type(list(queue), list[str])
     assert_type(queue.aio, QueueProxy[str])
+
+
+async def joinable_queues(queue: JoinableQueueProxy[str]) -> None:
+    assert_type(await queue.get(), str)
+    assert_type(await queue.task_done(), None)
+    assert_type(await queue.join(), None)
+    assert_type(queue.sync, SyncJoinableQueueProxy[str])
+    assert_type(queue.sync.aio, JoinableQueueProxy[str])
 
 
 async def locks(lock: LockProxy) -> None:
@@ -356,7 +428,11 @@ async def forgotten_await(d: DictProxy[str, int], queue: QueueProxy[str], lock: 
     print(total, 1 + d.get_item("k"))  # type: ignore[operator]  # pyright: ignore
 
 
-async def cannot_be_awaited(d: DictProxy[str, int], lock: LockProxy) -> None:
+async def cannot_be_awaited(
+    d: DictProxy[str, int], lock: LockProxy, namespace: NamespaceProxy
+) -> None:
+    print(namespace.x)  # type: ignore[attr-defined]  # pyright: ignore
+    namespace.x = 1  # type: ignore[attr-defined]  # pyright: ignore
     d["k"]  # type: ignore[index]  # pyright: ignore
     d["k"] = 1  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
     del d["k"]  # type: ignore[attr-defined]  # pyright: ignore[reportIndexIssue]
