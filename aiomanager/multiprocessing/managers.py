@@ -120,7 +120,6 @@ class BaseManager:
         self._state = State()
         self._channel: DropInChannel = cast("Any", None)
         self._workshop: Any = None
-        self._with_workshop = False
 
     def _check_initial(self) -> None:
         if self._state.value == State.STARTED:
@@ -399,8 +398,7 @@ class BaseManager:
     def _number_of_objects(self) -> int:
         """Return the number of shared objects."""
         self._channel.root.names()  # a call takes along what was dropped before it
-        own = 1 + self._channel.root.statistics()["hosts"] if self._with_workshop else 1
-        return cast("int", self._channel.root.statistics()["objects"]) - own
+        return cast("int", self._channel.root.statistics()["objects"])
 
     def _debug_info(self) -> str:
         """Return what the server counts, as text."""

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from aiomanager.client._channel import Endpoint, remember_channel
 from aiomanager.client._process import Forkable, watch_fork
+from aiomanager.multiprocessing.adopted import adopt
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.faces import QueueProxy, native_face
 from aiomanager.multiprocessing.hosting import WORKSHOP, Entry, Home, Registry, Workshop
@@ -180,27 +181,8 @@ class Server:
         return None if face is None else self._channel.make(face, given, named)
 
     def _adopt(self, queue: "Queue[Any]") -> Any:
-        """Return a shared queue that a `queue.Queue` of the program hands everything to.
-
-        What waits in it is never lost: the program's own threads use it as the clients do.
-        """
-        proxy = self._channel.make(QueueProxy, (queue.maxsize,), {})
-        with queue.mutex:
-            items = list(queue.queue)
-            queue.queue.clear()
-            unfinished = queue.unfinished_tasks
-        for item in items:
-            proxy.put(item)
-        for _ in range(unfinished - len(items)):  # taken out and not done yet
-            proxy.put(None)
-            proxy.get()
-        for name in (
-            "empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize",
-            "shutdown", "task_done",
-        ):  # fmt: skip
-            if hasattr(queue, name):
-                setattr(queue, name, getattr(proxy, name))
-        return proxy
+        """Return the shared queue that does the work of a program's own from now on."""
+        return adopt(queue, self._channel.make(QueueProxy, (queue.maxsize,), {}))
 
     def serve_forever(self) -> None:
         """Serve until `stop_event` is set, a client shuts the server down, or on Ctrl-C; then exit.

@@ -414,7 +414,7 @@ class Server:
     def descriptors(self) -> list[int]:
         """Return the descriptors of all sockets: a forked child must not keep them open."""
         listening = () if self._listening is None else self._listening.sockets
-        connections = (*self.pending, *self.carriers.values())
+        connections = (*self.pending, *self.carriers)
         found = [s.fileno() for s in listening] + [c.descriptor() for c in connections]
         return [descriptor for descriptor in found if descriptor >= 0]
 

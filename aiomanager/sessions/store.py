@@ -124,7 +124,8 @@ class Store:
         )
         self._handlers: dict[type[SharedObject], dict[str, Plan]] = {}
         self._makers: dict[type[SharedObject], Plan] = {}
-        self._add(Manager(self), MANAGER).references = 1
+        self._fixed = 0
+        self.adopt(Manager(self), MANAGER).references = 1
 
     # Values
 
@@ -196,8 +197,14 @@ class Store:
         return entry
 
     def adopt(self, shared: SharedObject, object_id: int | None = None) -> Entry:
-        """Take in an object that was made elsewhere; somebody must soon refer to it."""
-        return self._add(shared, next(self._ids) if object_id is None else object_id)
+        """Take in an object that was made elsewhere; somebody must soon refer to it.
+
+        One with an id of its own belongs to the server, and is not counted.
+        """
+        if object_id is None:
+            return self._add(shared, next(self._ids))
+        self._fixed += 1
+        return self._add(shared, object_id)
 
     def make(self, type_name: str, arguments: list[Any]) -> Entry:
         """Make an object; somebody must refer to it before the next call.
@@ -254,7 +261,7 @@ class Store:
 
     def count(self) -> dict[str, int]:
         """Return the numbers of objects and of names."""
-        return {"objects": len(self.entries) - 1, "names": len(self.names)}
+        return {"objects": len(self.entries) - self._fixed, "names": len(self.names)}
 
     # References
 

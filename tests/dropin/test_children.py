@@ -62,7 +62,7 @@ def test_nested_proxies_in_a_child(method: str, context: Any, ours: Any) -> None
     outer = ours.dict(inner=ours.dict())
     with context.Pool(1) as pool:
         kind = pool.apply(tasks.nest, (outer,))
-    assert kind == "aiomanager.multiprocessing.proxies.DictProxy"
+    assert kind == "aiomanager.multiprocessing.faces.DictProxy"
     assert outer["inner"]["child"] != os.getpid()
 
 
