@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from aiomanager.objects.queue import QueueProxy as QueueProxy
     from aiomanager.objects.queue import SyncJoinableQueueProxy as SyncJoinableQueueProxy
     from aiomanager.objects.queue import SyncQueueProxy as SyncQueueProxy
+    from aiomanager.objects.set import SetProxy as SetProxy
+    from aiomanager.objects.set import SyncSetProxy as SyncSetProxy
     from aiomanager.objects.value import SyncValueProxy as SyncValueProxy
     from aiomanager.objects.value import ValueProxy as ValueProxy
     from aiomanager.operation import SharedObject as SharedObject
@@ -68,6 +70,7 @@ _HOMES = {
         "objects.lock": "LockProxy SyncLockProxy",
         "objects.namespace": "NamespaceProxy SyncNamespaceProxy",
         "objects.queue": "JoinableQueueProxy QueueProxy SyncJoinableQueueProxy SyncQueueProxy",
+        "objects.set": "SetProxy SyncSetProxy",
         "objects.value": "ValueProxy SyncValueProxy",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",

@@ -47,6 +47,7 @@ __all__ = (
     "REQUIRED",
     "Awaited",
     "Composite",
+    "Elements",
     "K",
     "Opaque",
     "Operation",
@@ -81,6 +82,9 @@ Opaque: TypeAlias = Annotated[Any, "opaque"]
 
 Raw: TypeAlias = Annotated[Any, "raw"]
 """What is passed on as it travels, unread."""
+
+Elements: TypeAlias = Annotated[Iterable[K], "set"]
+"""The elements of a set, from anything that can be iterated, a string too."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,6 +137,7 @@ _PLAIN: dict[object, Shape] = {
     Raw: Shape("raw"),
     K: Shape("key"),
     V: Shape("value"),
+    Elements: Shape("set", (Shape("key"),)),
 }
 
 
@@ -165,6 +170,8 @@ def _shape(annotation: Any, where: str) -> Shape:
         return Shape("list", (inner,))
     if origin in (dict, Mapping) and len(arguments) == 2:
         return Shape("pairs", tuple(_shape(part, where) for part in arguments))
+    if origin is set:
+        return Shape("set", (_shape(arguments[0], where),))
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             inner = _shape(arguments[0], where)
@@ -174,7 +181,7 @@ def _shape(annotation: Any, where: str) -> Shape:
         return Shape("tuple", tuple(_shape(part, where) for part in arguments))
     raise TypeError(
         f"{where}: {annotation!r} cannot travel. Use K, V, Step, Opaque, or a plain type: "
-        "None, bool, int, float, str, bytes, and list, tuple, dict or | of these."
+        "None, bool, int, float, str, bytes, and list, tuple, set, dict or | of these."
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aiomanager.operation import (
     REQUIRED,
     Composite,
+    Elements,
     K,
     Opaque,
     Operation,
@@ -119,6 +120,9 @@ def proxy_of(kind: type[SharedObject], base: type[Proxy]) -> tuple[Any, Channel]
         (Sequence[str], "list[str]"),
         (Iterable[K], "list[key]"),
         (list[list[int]], "list[list[int]]"),
+        (set[K], "set[key]"),
+        (Elements[K], "set[key]"),
+        (Iterable[Elements[K]], "list[set[key]]"),
         (dict[K, V], "pairs[key, value]"),
         (dict[str, int], "pairs[str, int]"),
         (Mapping[K, V] | Iterable[tuple[K, V]], "pairs[key, value]"),
@@ -143,7 +147,7 @@ def test_an_annotation_has_a_shape(annotation: Any, shape: str) -> None:
 @pytest.mark.parametrize(
     "annotation",
     [
-        set[int],
+        frozenset[int],
         complex,
         Any,
         Callable[[], int],
@@ -156,7 +160,7 @@ def test_an_annotation_has_a_shape(annotation: Any, shape: str) -> None:
         V | int,
         list,
         dict,
-        tuple[set[int], int],
+        tuple[frozenset[int], int],
         dict[str, complex],
         Iterable[Any],
         [int],

@@ -50,6 +50,13 @@ from aiomanager.objects.queue import (
     SyncNamedQueueFactory,
     SyncQueueFactory,
 )
+from aiomanager.objects.set import (
+    NamedSetFactory,
+    Set,
+    SetFactory,
+    SyncNamedSetFactory,
+    SyncSetFactory,
+)
 from aiomanager.objects.value import (
     NamedValueFactory,
     SyncNamedValueFactory,
@@ -70,6 +77,7 @@ __all__ = (
 TYPES: tuple[type[SharedObject], ...] = (
     Dict,
     List,
+    Set,
     Namespace,
     Value,
     Array,
@@ -83,6 +91,7 @@ TYPES: tuple[type[SharedObject], ...] = (
 class Factories(
     DictFactory,
     ListFactory,
+    SetFactory,
     NamespaceFactory,
     ValueFactory,
     ArrayFactory,
@@ -96,6 +105,7 @@ class Factories(
 class NamedFactories(
     NamedDictFactory,
     NamedListFactory,
+    NamedSetFactory,
     NamedNamespaceFactory,
     NamedValueFactory,
     NamedArrayFactory,
@@ -109,6 +119,7 @@ class NamedFactories(
 class SyncFactories(
     SyncDictFactory,
     SyncListFactory,
+    SyncSetFactory,
     SyncNamespaceFactory,
     SyncValueFactory,
     SyncArrayFactory,
@@ -122,6 +133,7 @@ class SyncFactories(
 class SyncNamedFactories(
     SyncNamedDictFactory,
     SyncNamedListFactory,
+    SyncNamedSetFactory,
     SyncNamedNamespaceFactory,
     SyncNamedValueFactory,
     SyncNamedArrayFactory,

@@ -142,6 +142,8 @@ class Plans:
         if kind in ("list", "path"):
             # A string of keys or steps is a mistake; one of values is what Python takes it for.
             return _encode_list(self._encoder(parts[0]), strings=parts[0].kind == "value")
+        if kind == "set":
+            return _encode_list(self._encoder(parts[0]), strings=True)
         if kind == "tuple":
             return _encode_tuple([self._encoder(part) for part in parts])
         if kind == "pairs":
@@ -166,6 +168,8 @@ class Plans:
             return self._leaves.decode_path
         if kind == "list":
             return _decode_list(self._decoder(parts[0]))
+        if kind == "set":
+            return _decode_set(self._decoder(parts[0]))
         if kind == "tuple":
             return _decode_tuple([self._decoder(part) for part in parts])
         if kind == "pairs":
@@ -235,6 +239,11 @@ def _decode_list(decode: Convert) -> Convert:
         return [decode(item) for item in cast("list[Any]", items)]
 
     return run
+
+
+def _decode_set(decode: Convert) -> Convert:
+    items_of = _decode_list(decode)
+    return lambda items: set(items_of(items))
 
 
 def _encode_tuple(encoders: list[Convert]) -> Convert:

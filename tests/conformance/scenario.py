@@ -21,6 +21,7 @@ from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
 from aiomanager.objects.namespace import Namespace
 from aiomanager.objects.queue import JoinableQueue, Queue
+from aiomanager.objects.set import Set
 from aiomanager.objects.value import Value
 from aiomanager.operation import SharedObject
 
@@ -377,6 +378,43 @@ async def list_order_and_versions(rig: Rig) -> None:
     version, _ = await rig.do(items.copy_versioned())
     await rig.do(items.replace_versioned([7], version))
     assert await rig.do(items.copy()) == [7]
+
+
+@scenario
+async def set_operations(rig: Rig) -> None:
+    elements = await rig.make(Set, [1, "a", 1.0])
+    await many(
+        rig,
+        (lambda: elements.length(), 2),
+        (lambda: elements.contains(True), True),
+        (lambda: elements.add((1, "x")), None),
+        (lambda: elements.add_new((1, "x")), False),
+        (lambda: elements.add_new("b"), True),
+        (lambda: elements.discard("gone"), None),
+        (lambda: elements.remove("b"), None),
+        (lambda: elements.copy(), {1, "a", (1, "x")}),
+        (lambda: elements.isdisjoint("bc"), True),
+        (lambda: elements.issubset([1, "a", (1, "x"), None]), True),
+        (lambda: elements.issuperset("a"), True),
+        (lambda: elements.union("ab", [None]), {1, "a", (1, "x"), "b", None}),
+        (lambda: elements.intersection("ab", ["a", 1]), {"a"}),
+        (lambda: elements.intersection(), {1, "a", (1, "x")}),
+        (lambda: elements.difference("ab", [1]), {(1, "x")}),
+        (lambda: elements.symmetric_difference("ab"), {1, (1, "x"), "b"}),
+        (lambda: elements.update("bc", [None]), None),
+        (lambda: elements.difference_update("b", [(1, "x")]), None),
+        (lambda: elements.symmetric_difference_update("cd"), None),
+        (lambda: elements.copy(), {1, "a", None, "d"}),
+        (lambda: elements.intersection_update(["d", 1]), None),
+        (lambda: elements.copy(), {1, "d"}),
+        (lambda: elements.remove(1), None),
+        (lambda: elements.pop(), "d"),
+    )
+    assert (await fails(rig, KeyError, elements.remove, (2,))).args == ((2,),)
+    await fails(rig, KeyError, elements.pop)
+    await rig.do(elements.add(1))
+    await rig.do(elements.clear())
+    assert await rig.do(elements.copy()) == set()
 
 
 @scenario

@@ -16,6 +16,7 @@ from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
 from aiomanager.objects.namespace import Namespace
 from aiomanager.objects.queue import Queue
+from aiomanager.objects.set import Set
 from aiomanager.objects.value import Value
 from aiomanager.operation import Operation
 from aiomanager.proxy import Proxy
@@ -78,7 +79,7 @@ def test_the_scenario_leaves_no_operation_out() -> None:
         run(function(MemoryRig(_Recorder(called))))
     declared = {
         (kind.type_name, name)
-        for kind in (Dict, List, Namespace, Value, Array, Event, Lock, Queue)
+        for kind in (Dict, List, Set, Namespace, Value, Array, Event, Lock, Queue)
         for name in kind.operations
     }
     assert declared - called == set()

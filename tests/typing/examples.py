@@ -23,6 +23,7 @@ from aiomanager import (
     LockProxy,
     NamespaceProxy,
     QueueProxy,
+    SetProxy,
     SyncArrayProxy,
     SyncDictProxy,
     SyncEventProxy,
@@ -31,6 +32,7 @@ from aiomanager import (
     SyncLockProxy,
     SyncNamespaceProxy,
     SyncQueueProxy,
+    SyncSetProxy,
     SyncValueProxy,
     ValueProxy,
 )
@@ -73,6 +75,7 @@ async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.dict(pairs), DictProxy[int, str])
     assert_type(await m.dict({"a": 1}, b=2), DictProxy[str, int])
     assert_type(await m.list([1, 2]), ListProxy[int])
+    assert_type(await m.set([1, 2]), SetProxy[int])
     assert_type(await m.Value("i", 1), ValueProxy[int])
     assert_type(await m.Event(), EventProxy)
     assert_type(await m.Lock(), LockProxy)
@@ -93,6 +96,7 @@ async def factories(m: aiomanager.Manager) -> None:
 async def named_factories(m: aiomanager.Manager) -> None:
     assert_type(await m.named.dict("d", {"a": 1}), DictProxy[str, int])
     assert_type(await m.named.list("l", [1]), ListProxy[int])
+    assert_type(await m.named.set("s", [1]), SetProxy[int])
     assert_type(await m.named.Value("v", "i", 1), ValueProxy[int])
     assert_type(await m.named.Event("e"), EventProxy)
     assert_type(await m.named.Lock("k"), LockProxy)
@@ -112,6 +116,7 @@ def sync_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.dict(pairs), SyncDictProxy[int, str])
     assert_type(m.dict({"a": 1}, b=2), SyncDictProxy[str, int])
     assert_type(m.list([1, 2]), SyncListProxy[int])
+    assert_type(m.set([1, 2]), SyncSetProxy[int])
     assert_type(m.Value("i", 1), SyncValueProxy[int])
     assert_type(m.Event(), SyncEventProxy)
     assert_type(m.Lock(), SyncLockProxy)
@@ -128,6 +133,7 @@ def sync_factories(m: aiomanager.sync.Manager) -> None:
 def sync_named_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.named.dict("d", {"a": 1}), SyncDictProxy[str, int])
     assert_type(m.named.list("l", [1]), SyncListProxy[int])
+    assert_type(m.named.set("s", [1]), SyncSetProxy[int])
     assert_type(m.named.Value("v", "i", 1), SyncValueProxy[int])
     assert_type(m.named.Event("e"), SyncEventProxy)
     assert_type(m.named.Lock("k"), SyncLockProxy)
@@ -259,6 +265,32 @@ def sync_values(value: SyncValueProxy[float]) -> None:
     value.value = 2.5
     assert_type(value.get(), float)
     assert_type(value.aio, ValueProxy[float])
+
+
+async def sets(elements: SetProxy[str]) -> None:
+    assert_type(await elements.add("x"), None)
+    assert_type(await elements.add_new("x"), bool)
+    assert_type(await elements.pop(), str)
+    assert_type(await elements.copy(), set[str])
+    assert_type(await elements.union(["x"], {"y"}), set[str])
+    assert_type(await elements.update(["x"], {"y"}), None)
+    assert_type(await elements.issubset(["x"]), bool)
+    async for element in elements:
+        assert_type(element, str)
+    assert_type(elements.sync, SyncSetProxy[str])
+
+
+def sync_sets(elements: SyncSetProxy[str]) -> None:
+    assert_type("x" in elements, bool)
+    assert_type(len(elements), int)
+    assert_type(list(elements), list[str])
+    assert_type(elements | {"x"}, set[str])
+    assert_type(elements - elements, set[str])
+    assert_type(elements <= {"x"}, bool)
+    assert_type(elements.difference(["x"]), set[str])
+    elements |= {"y"}
+    assert_type(elements, SyncSetProxy[str])
+    assert_type(elements.aio, SetProxy[str])
 
 
 async def namespaces(namespace: NamespaceProxy) -> None:
