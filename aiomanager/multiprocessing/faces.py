@@ -1,26 +1,32 @@
 """The drop-in's proxy of each shared type: the blocking one, looking as the standard library's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from multiprocessing.managers import Namespace as _PlainNamespace
 from queue import Queue as _PlainQueue
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.proxies import AutoProxy, BaseProxy, NativeProxy, forwarding
+from aiomanager.objects.array import Array, SyncArrayProxy
 from aiomanager.objects.dict import Dict, SyncDictProxy
 from aiomanager.objects.event import Event, SyncEventProxy
 from aiomanager.objects.list import List, SyncListProxy
 from aiomanager.objects.lock import Lock, SyncLockProxy
-from aiomanager.objects.queue import Queue, SyncQueueProxy
+from aiomanager.objects.namespace import Namespace
+from aiomanager.objects.queue import JoinableQueue, Queue, SyncJoinableQueueProxy, SyncQueueProxy
 from aiomanager.objects.value import SyncValueProxy, Value
 from aiomanager.operation import K, V
 from aiomanager.waiter import ANYBODY
 
 __all__ = (
     "AcquirerProxy",
+    "ArrayProxy",
     "DictProxy",
     "EventProxy",
     "IteratorProxy",
+    "JoinableQueueProxy",
     "ListProxy",
+    "NamespaceProxy",
     "PoolProxy",
     "QueueProxy",
     "ValueProxy",
@@ -202,8 +208,83 @@ class QueueProxy(NativeProxy, SyncQueueProxy[V]):
         return f"<queue.Queue object at {self._reference.object_id:#x}>"
 
 
-# The standard library makes this class when it is first needed; programs see its name only.
+class JoinableQueueProxy(QueueProxy[V], SyncJoinableQueueProxy[V]):
+    """A shared joinable queue."""
+
+    _typeid = "JoinableQueue"
+
+
+# The standard library makes these classes when they are first needed; programs see their names.
 QueueProxy.__name__ = "AutoProxy[Queue]"
+JoinableQueueProxy.__name__ = "AutoProxy[JoinableQueue]"
+
+
+class ArrayProxy(NativeProxy, SyncArrayProxy):
+    """A shared array of numbers."""
+
+    _exposed_ = ("__len__", "__getitem__", "__setitem__")
+    _typeid = "Array"
+
+    def _shown(self) -> str:
+        return repr(self.copy())
+
+    def _getvalue(self) -> Any:
+        return self.copy()
+
+
+class NamespaceProxy(NativeProxy, shared=Namespace):
+    """A shared namespace: each public name is an attribute of it.
+
+    Also the base of proxies of a program's own objects whose attributes are to be used.
+    """
+
+    _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")
+    _typeid = "Namespace"
+    _by_name = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)  # raises, as it was looked for already
+        return self._callmethod("__getattribute__", (name,))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            self._callmethod("__setattr__", (name, value))
+
+    def __delattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            object.__delattr__(self, name)
+        else:
+            self._callmethod("__delattr__", (name,))
+
+    def _callmethod(
+        self, methodname: str, args: tuple[Any, ...] = (), kwds: Mapping[str, Any] | None = None
+    ) -> Any:
+        """As `BaseProxy._callmethod`; the methods are those of attributes alone."""
+        operation = _OF_ATTRIBUTES.get(methodname)
+        if operation is not None:
+            return self._call(self, operation, args)
+        return super()._callmethod(methodname, args, kwds)
+
+    def _shown(self) -> str:
+        return repr(self._getvalue())
+
+    def _getvalue(self) -> _PlainNamespace:
+        return _PlainNamespace(**self._call(self, Namespace.copy, ()))
+
+    if not TYPE_CHECKING:
+        # A shared attribute may have the name of what other proxies have.
+        sync = property(lambda self: self.__getattr__("sync"))
+        aio = property(lambda self: self.__getattr__("aio"))
+
+
+_OF_ATTRIBUTES: dict[str, Any] = {
+    "__getattribute__": Namespace.get,
+    "__setattr__": Namespace.set,
+    "__delattr__": Namespace.delete,
+}
 
 DropInChannel.faces.update(
     cast(
@@ -215,6 +296,9 @@ DropInChannel.faces.update(
             Event: EventProxy,
             Lock: AcquirerProxy,
             Queue: QueueProxy,
+            JoinableQueue: JoinableQueueProxy,
+            Array: ArrayProxy,
+            Namespace: NamespaceProxy,
         },
     )
 )

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import ProcessError, get_context, util
 from multiprocessing import pool as _pool
+from multiprocessing.managers import Namespace as Namespace
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import current_process as current_process
@@ -20,10 +21,13 @@ from aiomanager.errors import ConnectionLost, ObjectGone
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
+    ArrayProxy,
     DictProxy,
     EventProxy,
     IteratorProxy,
+    JoinableQueueProxy,
     ListProxy,
+    NamespaceProxy,
     PoolProxy,
     QueueProxy,
     ValueProxy,
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "AcquirerProxy",
+    "ArrayProxy",
     "AutoProxy",
     "BaseManager",
     "BaseProxy",
@@ -55,6 +60,8 @@ __all__ = (
     "IteratorProxy",
     "ListProxy",
     "MakeProxyType",
+    "Namespace",
+    "NamespaceProxy",
     "PoolProxy",
     "RemoteError",
     "SharedMemoryManager",
@@ -495,6 +502,18 @@ class SyncManager(BaseManager):
     def Queue(self, maxsize: int = 0) -> QueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""
         return self._make(QueueProxy, (maxsize,), {})  # pyright: ignore[reportUnknownVariableType]
+
+    def JoinableQueue(self, maxsize: int = 0) -> JoinableQueueProxy[Any]:  # noqa: N802
+        """Make a shared joinable queue with room for `maxsize` items, without limit for 0."""
+        return self._make(JoinableQueueProxy, (maxsize,), {})  # pyright: ignore[reportUnknownVariableType]
+
+    def Array(self, typecode: str, sequence: Any) -> ArrayProxy:  # noqa: N802
+        """Make a shared array of numbers, as `array.array(typecode, sequence)` has them."""
+        return self._make(ArrayProxy, (typecode, sequence), {})
+
+    def Namespace(self, /, **values: Any) -> NamespaceProxy:  # noqa: N802
+        """Make a shared namespace with these attributes."""
+        return self._make(NamespaceProxy, (), values)
 
     def list(self, items: Iterable[V] = (), /) -> ListProxy[V]:
         """Make a shared list."""

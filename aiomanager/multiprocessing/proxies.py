@@ -108,6 +108,8 @@ class BaseProxy(DropInProxy):
     _shared: str = ""
     """The name of the shared type behind the proxy; "" when its object is a hosted one."""
     _authkey: bytes | None = None
+    _by_name: ClassVar[bool] = False
+    """Whether the methods written here go by `_callmethod` anyway."""
 
     def __init__(
         self,
@@ -339,7 +341,7 @@ def _twin(face: type[BaseProxy]) -> type[BaseProxy]:
             "__qualname__": face.__qualname__,
             "_shared": "",
         }
-        for name in face._exposed_:
+        for name in () if face._by_name else face._exposed_:
             home = next((kind for kind in face.__mro__ if name in kind.__dict__), None)
             if home is None or home.__module__.startswith("aiomanager."):
                 members[name] = forwarding(name)
