@@ -259,6 +259,8 @@ class ChannelBase(Forkable, Channel):
     """The kind of proxy that this channel's values turn into."""
     pickled_keys: ClassVar[bool] = False
     """Whether a key may be any hashable object, known by its pickle."""
+    dumps: ClassVar[Any] = None
+    """What pickles, if not pickle itself."""
     place: int = 0
     """Names the loop to which the channel belongs, if it does to one."""
     closed: bool = False
@@ -271,7 +273,10 @@ class ChannelBase(Forkable, Channel):
         self.book = _book_of(endpoint.address)
         self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}
         values = ValueCodec(
-            allow_pickle=endpoint.allow_pickle, refer=self._refer, resolve=self._resolve
+            allow_pickle=endpoint.allow_pickle,
+            refer=self._refer,
+            resolve=self._resolve,
+            dumps=self.dumps,
         )
         here = self._decoding = _Decoding()
 

@@ -5,6 +5,7 @@ When a process ends in good order so do its sessions, and what it acquired stays
 
 import os
 from collections.abc import Callable, Mapping
+from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
 from typing import Any, ClassVar, Final, cast
 from weakref import WeakSet
@@ -28,6 +29,11 @@ _HOSTED: Final = "hosted "
 """How the type name of a reference to a hosted object begins."""
 
 
+def _dumps(value: object) -> bytes:
+    """Pickle as multiprocessing does: with what was registered for it."""
+    return bytes(ForkingPickler.dumps(value))
+
+
 class DropInProxy(SyncProxy):
     """What marks the proxies of the drop-in."""
 
@@ -41,6 +47,7 @@ class DropInChannel(BlockingChannel):
 
     proxies_are = DropInProxy
     pickled_keys = True
+    dumps = staticmethod(_dumps)
     faces: ClassVar[dict[type[SharedObject], type[Proxy]]] = {}
     """The drop-in's proxy class of each shared type."""
     hosted: ClassVar[Callable[["DropInChannel", Reference, str], Proxy]]

@@ -11,6 +11,7 @@ from multiprocessing import ProcessError, get_context, util
 from multiprocessing import pool as _pool
 from multiprocessing.managers import Namespace as Namespace
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
+from multiprocessing.managers import dispatch as dispatch  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import current_process as current_process
 from types import TracebackType

@@ -1093,6 +1093,7 @@ class ValueCodec(_Base):
 
     `refer` is asked for each value of an unknown type: the object id and type name make it a
     reference. `resolve` turns these two back into a proxy; without it references stay `ExtType`.
+    `dumps` pickles, in place of pickle's own; what it raises is passed on as it is.
     With `strict`, a map in which a key comes twice is refused, which costs 20 to 40 % of the speed.
     """
 
@@ -1130,8 +1131,10 @@ class ValueCodec(_Base):
                 f"cannot send a {name}: it takes pickle, which is off here; pass "
                 "allow_pickle=True on a connection that you trust, or send plain data"
             )
+        if self._dumps is not None:
+            return ext(OPAQUE, low.packer.pack(["py", "pickle", self._dumps(value)]))
         try:
-            data = _pickled(value) if self._dumps is None else self._dumps(value)
+            data = _pickled(value)
         except RecursionError:
             raise TooLarge(f"cannot send a {name}: it is nested too deeply to pickle") from None
         except Exception as error:
