@@ -63,7 +63,7 @@ def read_all(descriptor: int) -> bool:
     if any(event & select.POLLERR for _, event in poll.poll(0)):
         return False
     (unread,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
-    return unread == 0
+    return bool(unread == 0)
 
 
 @cache

@@ -133,6 +133,7 @@ class ServerSession(Holder):
         "_rest",
         "_results",
         "_store",
+        "_told",
         "_write",
         "attachment",
         "client",
@@ -168,6 +169,8 @@ class ServerSession(Holder):
         interrupted there."""
         self._implicit = False
         """Whether a call keeps what was granted before it, without a KEEP."""
+        self._told = -1
+        """How many messages had come when the connection began, if it resumed the session."""
         self._read = 0
         """How many messages a client had read that died; its grants in these are kept."""
         self._output: list[bytes] = []
@@ -212,6 +215,7 @@ class ServerSession(Holder):
         self._frames = FrameBuffer(self._core.limits["frame"])
         self._write, self._close = write, close
         self._implicit = implicit_keep
+        self._told = self.stream.received if self.attachment else -1
         self._read = 0
         if frames:
             write(b"".join(frames))
@@ -242,7 +246,9 @@ class ServerSession(Holder):
 
     def answers_read(self) -> None:
         """Know that the client died, and had read all that was written to its connection."""
-        if self._implicit and not self._output:
+        # One that resumed, and died before it said something, may have done so to take its call
+        # back: it was interrupted.
+        if self._implicit and not self._output and self.stream.received > self._told:
             self._read = self.stream.sent
 
     def _expire(self) -> None:

@@ -74,6 +74,15 @@ class Rules:
     kept_item_stays_taken: bool = True  # broken: an expired session's kept item comes back
     returned_item_marked: bool = True  # an item that comes back at expiry is marked redelivered
 
+    # Sessions without KEEP: of clients that make one call at a time, on sockets whose end tells
+    # the server whether a process that died had read everything.
+    implicit: bool = False
+    call_keeps: bool = True  # the next call keeps what was granted before
+    read_is_kept: bool = True  # who dies having read the grant keeps it
+    unread_is_undone: bool = True  # who dies without having read it does not
+    drop_is_no_death: bool = True  # a connection that a live client gave up says nothing
+    resumed_first_heard: bool = True  # a resumed client that dies before it says something too
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
@@ -147,6 +156,7 @@ class Line(StrEnum):
 
     OFF = "off"
     HELLO = "hello"  # opened, the server has not answered yet
+    WELCOMED = "welcomed"  # resumed, and what was not confirmed is not sent again yet
     ON = "on"
 
 
@@ -236,6 +246,8 @@ class Side(NamedTuple):
     server: End = End()
     grants: tuple[tuple[int, Grant], ...] = ()
     ran: int = 0  # the latest call that was executed
+    read: bool = False  # its client died, and had read everything
+    heard: bool = True  # a counted frame has come on this attachment, or it was the first
 
     # The bytes in flight; those to the client belong to its latest connection.
     up: tuple[Frame, ...] = ()
@@ -404,10 +416,11 @@ class Model:
             if side.phase not in (Phase.IDLE, Phase.WAITING):
                 return Fault.UNANSWERED
             for call, grant in side.grants:
+                held = grant is Grant.KEPT or (self.rules.implicit and grant is Grant.GRANTED)
                 if grant is Grant.PARKED and (side.phase, side.call) == (Phase.WAITING, call):
                     if state.unit is Unit.FREE:
                         return Fault.STUCK
-                elif grant is Grant.KEPT and side.holds is Holds.UNIT:
+                elif held and side.holds is Holds.UNIT:
                     kept += 1
                 else:
                     return Fault.LOST_UNIT
@@ -486,10 +499,14 @@ class Model:
             yield Move("acquire", self._request(after, Kind.CALL), optional=True)
         if phase is Phase.READY:
             after = side._replace(phase=Phase.IDLE, holds=Holds.UNIT)
-            if self.rules.keep_at_handover:
+            if self.rules.keep_at_handover and not self.rules.implicit:
                 after = self._request(after, Kind.KEEP)
             yield Move("take", after)
         if phase in (Phase.WAITING, Phase.READY, Phase.RELEASING):
+            if self.rules.implicit:
+                if phase is Phase.READY:  # read, and never handed on
+                    side = side._replace(holds=Holds.NOTHING)
+                side = self._dropped(side)  # who is interrupted knows not what it has read
             if side.line is Line.ON or self.rules.cancel_sent_detached:
                 releasing = phase is Phase.RELEASING
                 cancelled = Phase.RELEASE_CANCELLED if releasing else Phase.CANCELLING
@@ -504,7 +521,7 @@ class Model:
     # The client's library and its connection.
 
     def _client_moves(self, side: Side) -> Iterator[Move]:
-        gone = side._replace(line=Line.OFF, down=())
+        gone = self._dropped(side)
         if side.line is Line.OFF:
             hello = Frame(side.connection + 1, side.client.received, Message(Kind.HELLO))
             after = side._replace(
@@ -516,12 +533,23 @@ class Model:
             greeting = any(frame.connection > side.attachment for frame in side.up)
             if not side.joined and not greeting:
                 yield Move("notice cut", gone)
-        killed = gone._replace(phase=Phase.DEAD)
+        read = side.joined and not side.down
+        if side.line is Line.WELCOMED:
+            yield Move("resend", self._send_up(side._replace(line=Line.ON), *side.client.unacked))
+        killed = gone._replace(
+            phase=Phase.DEAD,
+            read=gone.read or (self.rules.implicit and (read or not self.rules.unread_is_undone)),
+        )
         if self.resource is Resource.LOCK:  # an item that it took is delivered all the same
             killed = killed._replace(holds=Holds.NOTHING)
         yield Move("be killed", killed, optional=True, costs=Scarce.CRASH)
         if side.down:
             yield self._client_receives(side._replace(down=side.down[1:]), side.down[0])
+
+    def _dropped(self, side: Side) -> Side:
+        """The side after its client has closed its socket."""
+        taken_for_death = side.joined and not side.down and not self.rules.drop_is_no_death
+        return side._replace(line=Line.OFF, down=(), read=side.read or taken_for_death)
 
     def _request(self, side: Side, kind: Kind) -> Side:
         """Send a message of the client: recorded always, on its way if there is a connection."""
@@ -543,6 +571,8 @@ class Model:
         if message.kind is Kind.WELCOME:
             client = self._trimmed_on_resume(side.client, ack, self.rules.client_trims)
             side = side._replace(line=Line.ON, client=client)
+            if self.rules.implicit:  # in between it may be killed
+                return Move(name, side._replace(line=Line.WELCOMED))
             return Move(name, self._send_up(side, *client.unacked))
         client = side.client.trimmed(ack)
         if message.kind is Kind.ACK:
@@ -556,7 +586,9 @@ class Model:
         match side.phase, message.kind:
             case Phase.WAITING, Kind.RESULT if message.outcome == 0:
                 side = side._replace(phase=Phase.READY)
-                if not self.rules.keep_at_handover:
+                if self.rules.implicit:  # who reads it may have handed it on
+                    side = side._replace(holds=Holds.UNIT)
+                elif not self.rules.keep_at_handover:
                     side = self._request(side, Kind.KEEP)
             case ((Phase.WAITING | Phase.RELEASING), Kind.RESULT):
                 side = settled
@@ -582,6 +614,7 @@ class Model:
                 attached=False,
                 grants=_without(side, *undone).grants,
                 up=tuple(frame for frame in side.up if frame.connection != side.attachment),
+                read=side.read and not _unheard(side),
             )
             yield Move(
                 "server loses connection" if cut else "server notices cut",
@@ -602,6 +635,9 @@ class Model:
         unit = None
         returned = False
         granted, kept = _calls(side, Grant.GRANTED), _calls(side, Grant.KEPT)
+        heard = side.heard or not self.rules.resumed_first_heard
+        if side.read and heard and not _unheard(side) and self.rules.read_is_kept:
+            granted, kept = (), granted + kept
         if kept and self.resource is Resource.ITEM and self.rules.kept_item_stays_taken:
             unit = Unit.CONSUMED
         elif (granted or kept) and self.rules.expiry_undoes:
@@ -649,7 +685,13 @@ class Model:
                 side = side._replace(holds=Holds.NOTHING)
             return Move("learn that the session is lost", side)
         server = self._trimmed_on_resume(side.server, frame.ack, self.rules.server_trims)
-        side = side._replace(attached=True, attachment=frame.connection, server=server)
+        side = side._replace(
+            attached=True,
+            attachment=frame.connection,
+            server=server,
+            read=False,
+            heard=not self.rules.implicit,
+        )
         if self.rules.old_bytes_discarded:
             # An older HELLO too: it would move the session back to a connection that is dead.
             side = side._replace(
@@ -666,7 +708,8 @@ class Model:
 
     def _answer(self, side: Side, message: Message) -> Side:
         server = self._kept(side.server, message, self.rules.answers_kept)
-        return self._send_down(side._replace(server=server), message)
+        # Nobody reads what is written after a death.
+        return self._send_down(side._replace(server=server, read=False), message)
 
     def _send_down(self, side: Side, *messages: Message) -> Side:
         if not side.joined:  # sent into a connection that the client has given up
@@ -682,7 +725,7 @@ class Model:
         if kind is Kind.ACK:
             return Move(name, side)
         server = side.server
-        side = side._replace(server=server._replace(received=server.received + 1))
+        side = side._replace(server=server._replace(received=server.received + 1), heard=True)
         grants = dict(side.grants)
         if kind is Kind.KEEP:
             if grants.get(call) is Grant.GRANTED:
@@ -692,6 +735,13 @@ class Model:
             return self._cancel(side, call, name)
         fault = Fault.TWICE if call <= side.ran else None
         side = side._replace(ran=max(call, side.ran))
+        if self.rules.implicit and self.rules.call_keeps:
+            side = side._replace(
+                grants=tuple(
+                    (one, Grant.KEPT if grant is Grant.GRANTED else grant)
+                    for one, grant in side.grants
+                )
+            )
         if kind is Kind.CALL:
             side = side._replace(grants=(*side.grants, (call, Grant.PARKED)))
             return Move(name, side, joins=call, serves=True, fault=fault)
@@ -739,6 +789,11 @@ class Model:
 
 def _without(side: Side, *calls: int) -> Side:
     return side._replace(grants=tuple(entry for entry in side.grants if entry[0] not in calls))
+
+
+def _unheard(side: Side) -> bool:
+    """Bytes are lost with the connection: it did not end with the death of its client alone."""
+    return any(frame.connection == side.attachment for frame in side.up)
 
 
 def _calls(side: Side, grant: Grant) -> tuple[int, ...]:

@@ -38,9 +38,24 @@ WIDE = Bounds(acquires=2, cuts=2, crashes=1, cancels=1, timeouts=1)
 BUFFERED = Bounds(acquires=2, cuts=1, crashes=1, cancels=1, timeouts=1, buffer=1)
 
 
+# The same for sessions without KEEP.
+IMPLICIT_WALKS = {
+    1: {
+        Bounds(acquires=2, cuts=1, crashes=1, cancels=1): 150_000,
+        Bounds(acquires=1, cuts=2, crashes=1, timeouts=1): 25_000,
+        Bounds(acquires=2, crashes=2, cancels=1, timeouts=1): 40_000,
+    },
+    2: {
+        Bounds(acquires=2, cuts=2, crashes=1, cancels=1, timeouts=1): 500_000,
+        Bounds(acquires=2, cuts=1, crashes=2, cancels=2): 400_000,
+        Bounds(acquires=2, cuts=1, crashes=1, cancels=1, buffer=1): 150_000,
+    },
+}[DEPTH]
+
+
 @cache
-def walk(resource: Resource, bounds: Bounds) -> Report:
-    return check(resource, Rules(), bounds)
+def walk(resource: Resource, bounds: Bounds, *, implicit: bool = False) -> Report:
+    return check(resource, Rules(implicit=implicit), bounds)
 
 
 @pytest.mark.parametrize("bounds", WALKS, ids=str)
@@ -50,6 +65,32 @@ def test_the_protocol_keeps_its_promises(resource: Resource, bounds: Bounds) -> 
     assert report.fault is None, report.trace
     assert report.states >= WALKS[bounds]
     assert report.at_rest >= 50
+
+
+@pytest.mark.parametrize("bounds", IMPLICIT_WALKS, ids=str)
+@pytest.mark.parametrize("resource", Resource)
+def test_sessions_without_keep_keep_the_same_promises(resource: Resource, bounds: Bounds) -> None:
+    report = walk(resource, bounds, implicit=True)
+    assert report.fault is None, report.trace
+    assert report.states >= IMPLICIT_WALKS[bounds]
+    assert report.at_rest >= 50
+    assert not any("KEEP" in move for move in report.moves)
+
+
+@pytest.mark.parametrize(
+    ("rules", "excuses"),
+    [
+        (Rules(implicit=True), frozenset()),
+        (Rules(implicit=True, read_is_kept=False), frozenset({Excuse.TAKER_CRASHED})),
+    ],
+    ids=["as designed", "a death keeps nothing"],
+)
+def test_where_no_connection_is_lost_no_item_is_delivered_twice(
+    rules: Rules, excuses: frozenset[Excuse]
+) -> None:
+    report = check(Resource.ITEM, rules, Bounds(acquires=2, crashes=2, cancels=1))
+    assert report.fault is None, report.trace
+    assert report.excuses == excuses
 
 
 @pytest.mark.parametrize("resource", Resource)
@@ -193,6 +234,29 @@ MUTANTS = {
         Rules(kept_item_stays_taken=False),
         Fault.TWO_HOLDERS,
         resources=(Resource.ITEM,),
+    ),
+    "without KEEP: the next call keeps nothing": Mutant(
+        Rules(implicit=True, call_keeps=False),
+        Fault.FOREIGN_RELEASE,
+    ),
+    "without KEEP: who dies unread keeps the item": Mutant(
+        Rules(implicit=True, unread_is_undone=False),
+        Fault.LOST_UNIT,
+        resources=(Resource.ITEM,),
+    ),
+    "without KEEP: a connection given up counts as a death": Mutant(
+        Rules(implicit=True, drop_is_no_death=False),
+        Fault.LOST_UNIT,
+        resources=(Resource.ITEM,),
+    ),
+    "without KEEP: a resumed client that dies without a word has what it had": Mutant(
+        Rules(implicit=True, resumed_first_heard=False),
+        Fault.LOST_UNIT,
+        resources=(Resource.ITEM,),
+    ),
+    "without KEEP: a cancel does not undo": Mutant(
+        Rules(implicit=True, cancel_undoes=False),
+        Fault.OWNED,
     ),
     "a returned item is not marked": Mutant(
         Rules(returned_item_marked=False),

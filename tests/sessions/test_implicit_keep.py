@@ -178,6 +178,21 @@ def test_what_was_read_before_a_resumption_says_nothing_of_the_end(getter: Gette
     assert getter.left() == [(1, True), (2, False), (3, False)]
 
 
+@pytest.mark.parametrize("speaks", [False, True])
+def test_who_resumes_and_dies_had_it_if_it_said_something(getter: Getter, *, speaks: bool) -> None:
+    assert getter.get() == 1
+    session = getter.line.session
+    session.detach()
+    again = Line(getter.world, 2, Resume(session.session_id, 1, 1))
+    again.received = 1
+    again.attach(1, implicit_keep=True)
+    if speaks:
+        again.send([HOLD, [1]])
+    session.answers_read()
+    session.finish()
+    assert getter.left()[0] == ((2, False) if speaks else (1, True))
+
+
 def test_statistics_count_who_waits_alone(getter: Getter) -> None:
     assert getter.get() == 1
     assert getter.line.session.waiting == 0
