@@ -187,7 +187,12 @@ class Manager(Factories):
         await cast("ManagerProxy", self._root).delete(name)
 
     async def statistics(self) -> dict[str, int]:
-        """Return what the server counts: objects, names, clients, sessions, waiting calls."""
+        """Return what the server counts now.
+
+        `objects` and, of each type that there are any of, `objects.dict` and so on; `names` in
+        use; `clients`, which are processes, with those that have just left; their `sessions`, and
+        how many of these are `attached` to a connection; `waiting` calls.
+        """
         self._open_channel()
         return await cast("ManagerProxy", self._root).statistics()
 

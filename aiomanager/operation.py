@@ -65,6 +65,7 @@ __all__ = (
     "drive",
     "drive_blocking",
     "owned",
+    "plain_copy",
     "reads",
     "signature_of",
     "waits",
@@ -265,6 +266,18 @@ def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
     return Signature(tuple(parameters), keywords, result, required)
 
 
+def plain_copy(items: Any) -> Any:
+    """Return a plain copy, made in one call, of what a blocking proxy stands for; else `items`.
+
+    So a proxy can be given wherever items of its kind can, and what arrives is of one moment.
+
+    Raises:
+        TypeError: `items` is an async proxy, whose copy has to be awaited.
+    """
+    copied = getattr(cast("Any", type(items)), "_plain_copy", None)
+    return items if copied is None else copied(items)
+
+
 def bind(
     callee: str, signature: Signature, given: tuple[object, ...], named: dict[str, Any]
 ) -> tuple[Any, ...]:
@@ -307,7 +320,7 @@ def bind(
             values[position] = parameters[position].default
     if more:
         # Named items join the pairs that come first: one form on the wire.
-        values[:1] = [{**dict(values[0] if values else ()), **more}]
+        values[:1] = [{**dict(plain_copy(values[0]) if values else ()), **more}]
     return tuple(values)
 
 

@@ -23,7 +23,6 @@ __all__ = (
     "SyncFactory",
     "SyncProxy",
     "async_face",
-    "plain_copy",
     "sync_face",
 )
 
@@ -259,6 +258,15 @@ class AsyncProxy(Proxy, Awaited):
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).asynchronous
 
+    def _plain_copy(self) -> NoReturn:
+        """Raise TypeError: the copy has to be awaited."""
+        known = "copy" in type(self).shared_type.operations
+        raise TypeError(
+            f"{type(self).__name__} is an async proxy, and its items have to be awaited: pass "
+            + ("'await x.copy()'" if known else "the items")
+            + ", or the blocking proxy, 'x.sync'"
+        )
+
     if TYPE_CHECKING:
         sync: Any  # an attribute, so that a proxy class can declare its type in a line
         aio: Any
@@ -294,6 +302,12 @@ class SyncProxy(Proxy):
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).blocking
 
+    def _plain_copy(self) -> Any:
+        """Return a plain copy of the object, made in one call; this proxy if it has none."""
+        copy = type(self).shared_type.operations.get("copy")
+        # A user's type may mean something else by the word.
+        return self if copy is None or copy.parameters else self._call(self, copy, ())
+
     if TYPE_CHECKING:
         sync: Any
         aio: Any
@@ -326,26 +340,6 @@ def sync_face(shared: type[SharedObject]) -> type[SyncProxy]:
     if shared not in _sync_faces:
         type(f"Sync{shared.__name__}Proxy", (SyncProxy, shared), {})
     return _sync_faces[shared]
-
-
-def plain_copy(items: Any) -> Any:
-    """Return a plain copy of what a blocking proxy stands for, made in one call; else `items`.
-
-    So that a proxy can be given wherever items of its kind can: what arrives is of one moment.
-
-    Raises:
-        TypeError: `items` is an async proxy, whose copy has to be awaited.
-    """
-    if not isinstance(items, Proxy):
-        return items
-    copy = type(items).shared_type.operations.get("copy")
-    if isinstance(items, AsyncProxy):
-        fix = "'await x.copy()'" if copy is not None else "what it holds"
-        raise TypeError(
-            f"{type(items).__name__} is an async proxy, and its items have to be awaited: "
-            f"pass {fix}, or the blocking proxy, 'x.sync'"
-        )
-    return items if copy is None else items._call(items, copy, ())
 
 
 class AsyncFactory:

@@ -142,7 +142,12 @@ class Manager(SyncFactories):
         self._root.delete(name)
 
     def statistics(self) -> dict[str, int]:
-        """Return what the server counts: objects, names, clients, sessions, waiting calls."""
+        """Return what the server counts now.
+
+        `objects` and, of each type that there are any of, `objects.dict` and so on; `names` in
+        use; `clients`, which are processes, with those that have just left; their `sessions`, and
+        how many of these are `attached` to a connection; `waiting` calls.
+        """
         return self._root.statistics()
 
 

@@ -6,8 +6,8 @@ from typing import Any, overload
 
 from aiomanager.errors import TooLarge
 from aiomanager.objects.nested import add
-from aiomanager.operation import Opaque, SharedObject, reads, writes
-from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy, plain_copy
+from aiomanager.operation import Opaque, SharedObject, plain_copy, reads, writes
+from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.stored import opened_numbers
 
 __all__ = ("Array", "ArrayProxy", "SyncArrayProxy")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
-from aiomanager.operation import K, V, composite, reads, writes
+from aiomanager.operation import K, V, composite, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.stored import MISSING, Missing, Stored, first_key, opened
 
@@ -323,15 +323,20 @@ class SyncDictProxy(SyncProxy, Dict[K, V]):
     def __reversed__(self) -> Iterator[K]:
         return reversed(self.keys())
 
-    def __or__(self, other: Mapping[K, V]) -> dict[K, V]:
-        return self.copy() | dict(other)
+    def __or__(self, other: "dict[K, V] | SyncDictProxy[K, V]") -> dict[K, V]:
+        return self.copy().__or__(plain_copy(other))
 
-    def __ror__(self, other: Mapping[K, V]) -> dict[K, V]:
-        return dict(other) | self.copy()
+    def __ror__(self, other: dict[K, V]) -> dict[K, V]:
+        return self.copy().__ror__(other)
 
-    def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> Self:
-        self.update(other)
+    def __ior__(self, other: "Mapping[K, V] | SyncDictProxy[K, V] | Iterable[tuple[K, V]]") -> Self:
+        self.update(cast("Mapping[K, V]", other))
         return self
+
+    @staticmethod
+    def fromkeys(keys: Iterable[K], value: Any = None, /) -> dict[K, Any]:
+        """Return a plain dict of `keys`, each with `value`, as `dict.fromkeys`."""
+        return dict.fromkeys(keys, value)
 
 
 class DictFactory(AsyncFactory):

@@ -1,13 +1,13 @@
 """The shared list: its operations, its two proxies and its factories."""
 
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, Self, cast, overload
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
-from aiomanager.operation import V, composite, reads, writes
+from aiomanager.operation import V, composite, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
-from aiomanager.stored import apart, comparable
+from aiomanager.stored import apart, comparable, opened
 
 __all__ = ("List", "ListProxy", "SyncListProxy")
 
@@ -158,7 +158,7 @@ class List(Nested, Generic[V], name="list"):
         for position in range(*slice(start, stop).indices(len(self._items))):
             if value == self._items[position]:
                 return position
-        raise ValueError("the value is not in the list")
+        raise ValueError(f"{opened(value)!r:.200} is not in list")
 
     @reads
     def count(self, value: V) -> int:
@@ -176,7 +176,7 @@ class List(Nested, Generic[V], name="list"):
             if value == item:
                 del self._items[position]
                 return
-        raise ValueError("the value is not in the list")
+        raise ValueError("list.remove(x): x not in list")
 
     @contains.fallback
     def _contains(self, value: Any) -> Generator[Any, Any, bool]:
@@ -197,6 +197,8 @@ class List(Nested, Generic[V], name="list"):
     def _remove(self, value: Any) -> Generator[Any, Any, None]:
         while True:
             version, items = yield self.copy_versioned()
+            if value not in items:
+                raise ValueError("list.remove(x): x not in list")
             position = items.index(value)
             try:
                 yield self.delete_versioned(position, version)
@@ -370,8 +372,8 @@ class SyncListProxy(SyncProxy, List[V]):
     def __reversed__(self) -> Iterator[V]:
         return reversed(self.copy())
 
-    def __add__(self, other: list[V]) -> list[V]:
-        return self.copy() + list(other)
+    def __add__(self, other: "list[V] | SyncListProxy[V]") -> list[V]:
+        return self.copy() + cast("list[V]", plain_copy(other))
 
     def __mul__(self, count: int) -> list[V]:
         return self.copy() * count

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Itera
 from collections.abc import Set as AbstractSet
 from typing import Any, Generic, Self
 
-from aiomanager.operation import Elements, K, SharedObject, composite, reads, writes
-from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy, plain_copy
+from aiomanager.operation import Elements, K, SharedObject, composite, plain_copy, reads, writes
+from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 
 __all__ = ("Set", "SetProxy", "SyncSetProxy")
 

@@ -134,7 +134,7 @@ class ValueFactory(AsyncFactory):
     """Makes anonymous values for async code."""
 
     def Value(  # noqa: N802
-        self, typecode: object, value: V, lock: object = True, /
+        self, typecode: object, value: V, lock: object = True
     ) -> Coroutine[Any, Any, ValueProxy[V]]:
         """Make a shared value; `typecode` and `lock` mean nothing, as in the stdlib."""
         return self._make(ValueProxy, None, (typecode, value), {})
@@ -144,7 +144,7 @@ class NamedValueFactory(AsyncFactory):
     """Finds or makes named values for async code."""
 
     def Value(  # noqa: N802
-        self, name: str, typecode: object, value: V, lock: object = True, /
+        self, name: str, /, typecode: object, value: V, lock: object = True
     ) -> Coroutine[Any, Any, ValueProxy[V]]:
         """Find or make the shared value of this name; `value` counts for its maker only."""
         return self._make(ValueProxy, name, (typecode, value), {})
@@ -154,7 +154,7 @@ class SyncValueFactory(SyncFactory):
     """Makes anonymous values for blocking code."""
 
     def Value(  # noqa: N802
-        self, typecode: object, value: V, lock: object = True, /
+        self, typecode: object, value: V, lock: object = True
     ) -> SyncValueProxy[V]:
         """Make a shared value; `typecode` and `lock` mean nothing, as in the stdlib."""
         return self._make(SyncValueProxy, None, (typecode, value), {})  # type: ignore[no-any-return]
@@ -164,7 +164,7 @@ class SyncNamedValueFactory(SyncFactory):
     """Finds or makes named values for blocking code."""
 
     def Value(  # noqa: N802
-        self, name: str, typecode: object, value: V, lock: object = True, /
+        self, name: str, /, typecode: object, value: V, lock: object = True
     ) -> SyncValueProxy[V]:
         """Find or make the shared value of this name; `value` counts for its maker only."""
         return self._make(SyncValueProxy, name, (typecode, value), {})  # type: ignore[no-any-return]

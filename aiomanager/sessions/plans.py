@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from aiomanager.errors import BadParameters
-from aiomanager.operation import Operation, Shape, Signature
-from aiomanager.proxy import Proxy, plain_copy
+from aiomanager.operation import Operation, Shape, Signature, plain_copy
 from aiomanager.stored import ABSENT, MISSING
 
 __all__ = ("Leaves", "Plan", "Plans")
@@ -225,9 +224,7 @@ def _encode_list(encode: Convert, *, strings: bool) -> Convert:
     def run(items: Any) -> list[Any]:
         if not strings and isinstance(items, str | bytes):
             raise TypeError(f"expected a list or tuple of items, not {type(items).__name__}")
-        if isinstance(items, Proxy):
-            items = plain_copy(items)
-        return [encode(item) for item in items]
+        return [encode(item) for item in plain_copy(items)]
 
     return run
 
@@ -261,6 +258,7 @@ def _decode_tuple(decoders: list[Convert]) -> Convert:
 
 def _encode_pairs(key: Convert, value: Convert) -> Convert:
     def run(items: Any) -> list[list[Any]]:
+        items = plain_copy(items)
         pairs: Any = items.items() if isinstance(items, Mapping) else _pairs_of(items)  # pyright: ignore[reportUnknownVariableType]
         return [[key(k), value(v)] for k, v in pairs]
 
@@ -268,9 +266,6 @@ def _encode_pairs(key: Convert, value: Convert) -> Convert:
 
 
 def _pairs_of(items: Any) -> Any:
-    if isinstance(items, Proxy):
-        items = plain_copy(items)
-        return items.items() if isinstance(items, dict) else items  # pyright: ignore[reportUnknownVariableType]
     # As dict() does: whatever has keys() is a mapping.
     if not isinstance(items, type) and callable(getattr(items, "keys", None)):
         return dict(items).items()

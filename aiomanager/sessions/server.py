@@ -911,4 +911,5 @@ class ServerCore:
             "sessions": len(self.sessions),
             "attached": sum(session.attached for session in sessions),
             "waiting": sum(session.waiting for session in sessions),
+            **self.store.count_types(),
         }

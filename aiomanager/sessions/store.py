@@ -90,6 +90,7 @@ class Store:
         """Told when an object that somebody may still wait for is deleted."""
         self.statistics: Callable[[], dict[str, int]] = self.count
         """What `manager.statistics()` returns; the server adds what it knows."""
+        self._of_type: Counter[str] = Counter()
         self._ids = count(first_id)
         self._freed: list[Entry] = []
         self._freeing = False
@@ -194,6 +195,12 @@ class Store:
 
     def _add(self, shared: SharedObject, object_id: int) -> Entry:
         entry = self.entries[object_id] = Entry(object_id, shared, self.handlers(type(shared)))
+        self._of_type[shared.type_name] += 1
+        return entry
+
+    def _take_out(self, object_id: int) -> Entry:
+        entry = self.entries.pop(object_id)
+        self._of_type[entry.object.type_name] -= 1
         return entry
 
     def adopt(self, shared: SharedObject, object_id: int | None = None) -> Entry:
@@ -204,6 +211,7 @@ class Store:
         if object_id is None:
             return self._add(shared, next(self._ids))
         self._fixed += 1
+        self._of_type[shared.type_name] -= 1
         return self._add(shared, object_id)
 
     def make(self, type_name: str, arguments: list[Any]) -> Entry:
@@ -256,12 +264,16 @@ class Store:
     def delete(self, name: str) -> None:
         """Delete the object of a name; raise KeyError."""
         object_id = self.names.pop(name)
-        del self.entries[object_id]
+        self._take_out(object_id)
         self.on_gone(object_id)
 
     def count(self) -> dict[str, int]:
         """Return the numbers of objects and of names."""
         return {"objects": len(self.entries) - self._fixed, "names": len(self.names)}
+
+    def count_types(self) -> dict[str, int]:
+        """Return the number of objects of each type that there are any of."""
+        return {f"objects.{name}": n for name, n in sorted(self._of_type.items()) if n > 0}
 
     # References
 
@@ -293,7 +305,7 @@ class Store:
             if entry.references <= 0:
                 # An object may hold the last references to others in turn. They are freed one
                 # after another: a long chain must not recurse.
-                self._freed.append(self.entries.pop(object_id))
+                self._freed.append(self._take_out(object_id))
                 del entry
                 if not self._freeing:
                     self._freeing = True
@@ -360,5 +372,10 @@ class Manager(SharedObject, name="manager"):
 
     @reads
     def statistics(self) -> dict[str, int]:
-        """Return what the server counts: objects, names, clients, sessions, calls, waiting."""
+        """Return what the server counts now.
+
+        `objects` and, of each type that there are any of, `objects.dict` and so on; `names` in
+        use; `clients`, which are processes, with those that have just left; their `sessions`, and
+        how many of these are `attached` to a connection; `waiting` calls.
+        """
         return self._store.statistics()

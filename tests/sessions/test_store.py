@@ -218,7 +218,18 @@ def test_statistics_count_everything(world: World, user: User, other: User) -> N
     other.line.session.detach()
     assert user.call(Manager, MANAGER, "statistics") == {
         "objects": 1, "names": 0, "clients": 2, "sessions": 2, "attached": 1, "waiting": 1,
+        "objects.Event": 1,
     }  # fmt: skip
+
+
+def test_objects_are_counted_by_their_types(world: World, user: User) -> None:
+    first, _ = user.make(), user.make()
+    user.make("list", [])
+    user.call(Manager, MANAGER, "named", "Queue", "q", [])
+    assert world.store.count_types() == {"objects.Queue": 1, "objects.dict": 2, "objects.list": 1}
+    user.release(first)
+    user.call(Manager, MANAGER, "delete", "q")
+    assert world.store.count_types() == {"objects.dict": 1, "objects.list": 1}
 
 
 def test_objects_are_limited(user: User) -> None:

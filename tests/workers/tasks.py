@@ -203,3 +203,9 @@ def get_and_drop(q: Any, dropped: Any) -> None:
     connection._socket.close()
     dropped.set()
     threading.Event().wait()
+
+
+def iterate(d: Any, l: Any, s: Any, a: Any, n: Any) -> list[Any]:  # noqa: E741
+    """Iterate over everything, and use what has operators and attributes."""
+    n.seen = sorted(d)
+    return [list(d), list(reversed(d)), list(l), sorted(s), list(a), a[1:], s | {9}, n.seen]

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import threading
+from array import array
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -148,3 +149,23 @@ def test_threads_beside_processes(method: str, things: dict[str, Any]) -> None:
     for one in everybody:
         one.join(SECONDS)
     check(things, numbers)
+
+
+def test_iteration(method: str, manager: aiomanager.sync.Manager) -> None:
+    things = (
+        manager.dict({"a": 1, "b": 2}),
+        manager.list([1, 2]),
+        manager.set([1, 2]),
+        manager.Array("i", [1, 2]),
+        manager.Namespace(),
+    )
+    expected = [["a", "b"], ["b", "a"], [1, 2], [1, 2], [1, 2], array("i", [2]), {1, 2, 9}]
+    expected.append(["a", "b"])
+    assert tasks.iterate(*things) == expected
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.starmap(tasks.iterate, [things]) == [expected]
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(tasks.iterate(*things)))
+    thread.start()
+    thread.join(SECONDS)
+    assert found == [expected]
