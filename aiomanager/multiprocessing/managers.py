@@ -6,6 +6,7 @@ import shutil
 import signal
 import traceback
 import warnings
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import ProcessError, get_context, util
 from multiprocessing import pool as _pool
@@ -45,7 +46,8 @@ from aiomanager.multiprocessing.proxies import (
 from aiomanager.multiprocessing.serializers import SERIALIZERS
 from aiomanager.operation import K, V
 from aiomanager.protocol.address import Address, is_loopback, parse_address
-from aiomanager.proxy import Reference, sync_face
+from aiomanager.proxy import Reference, plain_copy, sync_face
+
 
 if TYPE_CHECKING:
     from aiomanager.multiprocessing.server import Server as Server
@@ -346,15 +348,23 @@ class BaseManager:
         if self._state.value != State.STARTED:
             raise AssertionError("server not yet started")
 
-    def _make(self, face: type[P], given: tuple[Any, ...], named: Mapping[str, Any]) -> P:
+    def _make(
+        self,
+        face: type[P],
+        given: tuple[Any, ...] | Callable[[], tuple[Any, ...]],
+        named: Mapping[str, Any],
+    ) -> P:
         """Make a shared object of one of our own types and return its proxy.
+
+        `given` are its arguments, or what returns them.
 
         Raises:
             RemoteError: the arguments do not fit.
         """
         self._check_started()
         try:
-            return cast("P", self._channel.make(face, given, named))
+            arguments = given() if callable(given) else given
+            return cast("P", self._channel.make(face, arguments, named))
         except ConnectionLost:
             raise
         except Exception as error:
@@ -510,7 +520,11 @@ class SyncManager(BaseManager):
 
     def Array(self, typecode: str, sequence: Any) -> ArrayProxy:  # noqa: N802
         """Make a shared array of numbers, as `array.array(typecode, sequence)` has them."""
-        return self._make(ArrayProxy, (typecode, sequence), {})
+
+        def numbers() -> tuple[str, Any]:
+            return typecode, array(typecode, plain_copy(sequence))
+
+        return self._make(ArrayProxy, numbers, {})
 
     def Namespace(self, /, **values: Any) -> NamespaceProxy:  # noqa: N802
         """Make a shared namespace with these attributes."""

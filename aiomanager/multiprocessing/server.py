@@ -131,7 +131,7 @@ class Server:
         self.serializer = serializer
         self._directory = private_directory() if address is None else None
         where = address_of(f"{self._directory}/s" if address is None else address)
-        self._key = bytes(authkey) if explicit_key or where.scheme != "unix" else None
+        self._key = bytes(authkey)
         self._explicit = explicit_key
         self._loop = _new_loop()
         self._closed = False

@@ -1,0 +1,475 @@
+"""Objects of a program's own classes: what was registered, where it runs, what goes wrong."""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.managers import State
+from typing import Any
+
+import pytest
+
+import aiomanager.multiprocessing as ours
+from aiomanager.multiprocessing.managers import (
+    BaseManager,
+    DictProxy,
+    ListProxy,
+    RemoteError,
+    SyncManager,
+)
+from tests.dropin import things
+from tests.dropin.helpers import SECONDS
+
+
+@pytest.fixture(scope="module")
+def manager() -> Iterator[Any]:
+    """A manager whose server was forked: it knows lambdas."""
+    manager = things.ThingManager(ctx=multiprocessing.get_context("fork"))
+    manager.start()
+    yield manager
+    manager.shutdown()
+
+
+def test_methods_run_in_the_server(manager: Any) -> None:
+    thing = manager.Thing(3, colour="red")
+    assert thing.add(4) == 7
+    assert thing.add(2, times=3) == 13
+    assert thing.pid() == manager._process.pid != os.getpid()
+    assert isinstance(str(thing), str)
+    assert repr(thing).startswith("<AutoProxy[Thing] object, typeid 'Thing' at 0x")
+    assert not hasattr(thing, "_hidden")
+    assert not hasattr(thing, "number")
+    assert callable(thing.Nested)
+
+
+def test_what_is_exposed(manager: Any) -> None:
+    some = manager.Some()
+    assert some._hidden() == "found"
+    assert not hasattr(some, "pid")
+    with pytest.raises(RemoteError, match=r"'pid' .* is not in exposed="):
+        some._callmethod("pid")
+    made = manager.Made(1)
+    assert type(made) is things.ThingProxy
+    assert (made.add(), made._hidden()) == (2, "found")
+    assert manager.Own(5).twice() == (7, manager._process.pid)
+    assert not hasattr(manager, "hidden")
+    token, exposed = manager._create("hidden", 4)
+    assert (token.typeid, "add" in exposed) == ("hidden", True)
+
+
+def test_errors_of_methods(manager: Any) -> None:
+    thing = manager.Thing()
+    with pytest.raises(LookupError) as caught:
+        thing.fails("plain")
+    assert caught.value.args == ("as expected", 7)
+    with pytest.raises(StopIteration, match="value"):
+        thing.fails("stop")
+    for kind, said in (
+        ("awkward", "1 and 2"),
+        ("closed", "cannot be sent"),
+        ("exit", "SystemExit: 3"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("result", "cannot pickle"),
+    ):
+        with pytest.raises(RemoteError, match=said):
+            thing.fails(kind)
+        assert thing.add(0) == 0, "the connection is well"
+    with pytest.raises(TypeError, match="takes"):
+        thing.add(1, 2, 3)
+    with pytest.raises(RemoteError, match="-1 is negative"):
+        manager.Thing(-1)
+    with pytest.raises(TypeError, match="cannot pickle"):
+        thing.add(threading.Lock())
+
+
+def test_errors_leave_no_circles(manager: Any) -> None:
+    thing = manager.Thing()
+    gc.collect()
+    gc.disable()
+    try:
+        for kind in ("plain", "awkward"):
+            with pytest.raises((LookupError, RemoteError)) as caught:
+                thing.fails(kind)
+            del caught
+        assert not [found for found in gc.get_objects() if isinstance(found, RemoteError)]
+    finally:
+        gc.enable()
+
+
+def test_coroutine_methods(manager: Any) -> None:
+    thing = manager.Thing()
+    assert [thing.later(number) for number in range(3)] == [1, 2, 3]
+    with pytest.raises(LookupError, match="later"):
+        thing.fails_later()
+
+
+def test_one_thread_for_each_of_the_clients(manager: Any) -> None:
+    thing = manager.Thing()
+    assert thing.acquire()
+    assert thing.acquire(), "the lock belongs to the thread that serves this one"
+    here = thing.thread()
+    assert thing.thread() == here
+    there: list[Any] = []
+    thread = threading.Thread(target=lambda: there.extend((thing.acquire(), thing.thread())))
+    thread.start()
+    thread.join()
+    assert there[0] is False
+    assert there[1] != here
+    thing.release()
+    thing.release()
+
+
+def test_a_method_that_blocks_holds_up_nobody(manager: Any) -> None:
+    thing = manager.Thing()
+    with ours.Manager() as other:
+        event = other.Event()
+        answers: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(thing.block(event))) for _ in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        assert thing.add(1) == 1  # its own thread here, while the others wait
+        d = manager.dict(a=1)
+        assert d["a"] == 1
+        event.set()
+        for thread in threads:
+            thread.join(SECONDS)
+        assert answers == [True] * 5
+
+
+def test_one_object_is_one_object(manager: Any) -> None:
+    first, second = manager.one(), manager.one()
+    assert first._id == second._id
+    before = first.number if hasattr(first, "number") else first.add(0)
+    second.add(5)
+    assert first.add(0) == before + 5
+    del first, second
+    assert manager.one().add(0) == before + 5, "it outlives its proxies"
+
+
+def test_what_methods_return_as_proxies(manager: Any) -> None:
+    lister = manager.Lister(8)
+    items = lister.items()
+    assert isinstance(items, ListProxy)
+    items.append(9)
+    assert list(items) == [8, 9]
+    same = lister.itself()
+    assert same.add(1) == lister.add(0) == 9
+    assert len(lister.view()) == 1
+    assert manager.Thing().view() == [("a", 1)]
+
+
+def test_native_types_that_are_registered(manager: Any) -> None:
+    d, l = manager.dict({"a": 1}, b=2), manager.list([3])  # noqa: E741
+    assert type(d) is DictProxy
+    assert type(l) is ListProxy
+    d["l"] = l
+    d["l"].append(4)
+    assert l._getvalue() == [3, 4]
+    hosted = manager.defaultdict(list)
+    assert isinstance(hosted, DictProxy)
+    assert hosted["new"] == []
+    assert "defaultdict" in str(hosted)
+    assert len(hosted) == 1
+    assert list(hosted) == ["new"]
+    assert hosted.copy() == {"new": []}
+
+
+def test_iterators(manager: Any) -> None:
+    iterator = manager.squares(4)
+    assert next(iterator) == 0
+    assert list(iterator) == [1, 4, 9]
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
+def test_attributes(manager: Any) -> None:
+    config = manager.Config()
+    assert (config.name, config.limit, config.describe()) == ("x", 3, "x 3")
+    config.limit = 5
+    assert config.describe() == "x 5"
+    del config.name
+    with pytest.raises(AttributeError):
+        config.name  # noqa: B018
+    config._own = 1
+    assert not hasattr(manager.Config(), "_own")
+
+
+def test_a_class_derived_from_a_proxy_of_ours() -> None:
+    class Derived(SyncManager):
+        """Makes dicts with another proxy."""
+
+    Derived.register("dict", dict, things.CountingProxy)
+    assert "dict" not in SyncManager.__dict__.get("_registry", {})
+    with Derived() as manager:
+        d = manager.dict(a=1)
+        things.CountingProxy.count = 0
+        d["b"] = 2
+        assert things.CountingProxy.count == 1
+        assert d._getvalue() == {"a": 1, "b": 2}
+        assert sorted(d.keys()) == ["a", "b"]
+        assert manager.list([1])._getvalue() == [1]
+
+
+def test_proxies_go_in(manager: Any) -> None:
+    thing, d = manager.Thing(), manager.dict()
+    thing.put(d, "k", 1)
+    assert d["k"] == 1
+    thing.put(manager.defaultdict(int), "k", 1)
+    kept = manager.dict(x=1)
+    thing.keep(kept)
+    del kept
+    gc.collect()
+    assert d.copy() == {"k": 1}
+    assert thing.use() == {"x": 1}, "what a method keeps stays"
+    thing.keep(thing)
+    del thing
+
+
+def test_proxies_inside_values(manager: Any) -> None:
+    d = manager.dict()
+    d["thing"] = manager.Thing(5)
+    d["own"] = {"deep": [manager.Own(1)]}
+    gc.collect()
+    assert d["thing"].add(1) == 6
+    assert type(d["own"]["deep"][0]) is things.OwnProxy
+    assert d["own"]["deep"][0].twice()[0] == 3
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_add_in_a_child, (d,)) == 7
+    assert d["thing"].add(0) == 7
+
+
+def _add_in_a_child(d: Any) -> Any:
+    return d["thing"].add(1)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_in_children(manager: Any, method: str) -> None:
+    context = ours.get_context(method)
+    thing, lister, config = manager.Thing(), manager.Lister(1), manager.Config()
+    with context.Pool(2) as pool:
+        assert sorted(pool.map(_times, [thing] * 4)) == [1, 2, 3, 4]
+        assert pool.apply(_items_of, (lister,)) == [1, 2]
+        assert pool.apply(_name_of, (config,)) == "x"
+    copy = pickle.loads(pickle.dumps(thing))
+    assert copy.add(0) == 4
+
+
+def _times(thing: Any) -> Any:
+    return thing.add(1)
+
+
+def _items_of(lister: Any) -> Any:
+    items = lister.items()
+    items.append(2)
+    return list(items)
+
+
+def _name_of(config: Any) -> Any:
+    return config.name
+
+
+def test_what_nobody_refers_to_is_gone(manager: Any) -> None:
+    before = manager._number_of_objects()
+    mortals = [manager.Mortal() for _ in range(10)]
+    dead = mortals[0].dead()
+    del mortals[1:]
+    deadline = time.monotonic() + SECONDS
+    while mortals[0].dead() < dead + 9 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert mortals[0].dead() == dead + 9
+    assert not mortals[0].in_the_main_thread()
+    del mortals
+    assert manager._number_of_objects() == before
+
+
+def test_a_programs_queue(manager: Any) -> None:
+    q = manager.queue()
+    q.put({"a": 1})
+    assert manager.queue().get(timeout=SECONDS) == {"a": 1}
+    with pytest.raises(queue.Empty):
+        q.get_nowait()
+    with pytest.raises(queue.Empty):
+        q.get(timeout=0.01)
+    q.put(1)
+    assert (q.qsize(), q.empty()) == (1, False)
+    child = multiprocessing.get_context("fork").Process(target=_get_and_die, args=(q,))
+    child.start()
+    child.join(SECONDS)
+    assert child.exitcode == -signal.SIGKILL
+    q.put(2)
+    assert q.get(timeout=SECONDS) == 2, "whoever waits and is killed takes nothing along"
+    stack = manager.stack()
+    for number in range(3):
+        stack.put(number)
+    assert [stack.get() for _ in range(3)] == [2, 1, 0]
+
+
+def _get_and_die(q: Any) -> None:
+    q.get()
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    q.get()
+
+
+def test_a_wrapped_argument(manager: Any) -> None:
+    assert manager.wrapped("abc").upper() == "ABC"
+    with pytest.raises(RemoteError, match="one non-keyword argument"):
+        manager.wrapped()
+
+
+class _Plain(BaseManager):
+    """Knows names only."""
+
+
+_Plain.register("Thing")
+_Plain.register("queue")
+_Plain.register("unknown")
+
+
+def test_another_manager_connects(manager: Any) -> None:
+    joined = _Plain(manager.address, manager._authkey)
+    joined.connect()
+    assert not hasattr(joined, "shutdown")
+    thing = joined.Thing(1)
+    assert thing.add(1) == 2
+    assert "fails" in dir(thing)
+    with pytest.raises(RemoteError, match="KeyError: 'unknown'"):
+        joined.unknown()
+    manager.queue().put("x")
+    assert joined.queue().get(timeout=SECONDS) == "x"
+    with ours.Manager() as other:
+        lone = _Plain(other.address)
+        lone.connect()
+        with pytest.raises(RemoteError, match="Thing"):
+            lone.Thing()
+
+
+def test_registering(manager: Any) -> None:
+    class Derived(BaseManager):
+        """Has its own registry."""
+
+    Derived.register("Thing", things.Thing)
+    assert not hasattr(BaseManager, "Thing")
+    instance = Derived()
+    instance.register("Late", things.Thing)
+    assert hasattr(instance, "Late")
+    with instance:
+        assert instance.Late(1).add() == 2
+        Derived.register("TooLate", things.Thing)
+        with pytest.raises(RemoteError, match="TooLate"):
+            instance.TooLate()
+    with pytest.raises(AssertionError, match="server not yet started"):
+        Derived().Thing()
+
+
+def test_a_server_in_this_process() -> None:
+    local: queue.Queue[Any] = queue.Queue()
+    local.put("first")
+
+    class Local(BaseManager):
+        """Shares what this process has."""
+
+    Local.register("queue", lambda: local)
+    Local.register("Thing", things.Thing)
+    server = Local(("127.0.0.1", 0), b"abc").get_server()
+    thread = threading.Thread(target=_serve, args=(server,))
+    waiting: list[Any] = []
+    early = threading.Thread(target=lambda: waiting.append(local.get()))
+    thread.start()
+    try:
+        assert local.get() == "first"
+        early.start()  # waits inside of the queue's own method when the queue is shared
+        joined = _Plain(server.address, b"abc")
+        joined.connect()
+        assert joined.Thing().pid() == os.getpid()
+        shared = joined.queue()
+        shared.put("second")
+        early.join(SECONDS)
+        assert waiting == ["second"]
+        local.put("third")
+        assert shared.get(timeout=SECONDS) == "third"
+        shared.put("fourth")
+        assert local.get(timeout=SECONDS) == "fourth"
+        with pytest.raises(multiprocessing.AuthenticationError):
+            _Plain(server.address, b"abd").connect()
+    finally:
+        server.stop_event.set()
+        thread.join(SECONDS)
+    assert not thread.is_alive()
+    again = Local(server.address, b"abc")
+    again.start()  # on the same port, at once
+    again.shutdown()
+
+
+def _serve(server: Any) -> None:
+    with pytest.raises(SystemExit) as caught:
+        server.serve_forever()
+    assert caught.value.code == 0
+
+
+def test_initializers() -> None:
+    class Derived(BaseManager):
+        """Asks what the initializer left."""
+
+    Derived.register("known", lambda: os.environ)
+    manager = Derived(ctx=multiprocessing.get_context("fork"))
+    manager.start(os.environ.__setitem__, ("AIOMANAGER_TEST_INITIALIZER", "ran"))
+    with manager:
+        assert manager.known().get("AIOMANAGER_TEST_INITIALIZER") == "ran"
+    assert "AIOMANAGER_TEST_INITIALIZER" not in os.environ
+    with pytest.raises(TypeError, match="callable"):
+        Derived().start(initializer=3)  # type: ignore[arg-type]
+    failing = Derived(ctx=multiprocessing.get_context("fork"))
+    with pytest.raises(EOFError, match="ended with code 1"):
+        failing.start(_fail)
+    assert failing._state.value == State.INITIAL
+
+
+def _fail() -> None:
+    raise RuntimeError("on purpose")
+
+
+def test_narrow_serializer() -> None:
+    manager = things.ThingManager(
+        serializer="xmlrpclib", ctx=multiprocessing.get_context("fork")
+    )
+    with manager:
+        q = manager.queue()
+        q.put((1, "a", None, True, 2.5, b"bytes"))
+        assert q.get() == [1, "a", None, True, 2.5, b"bytes"]
+        with pytest.raises(TypeError):
+            q.put(time.sleep)
+        assert manager.Thing(3).add(1) == 4
+    with pytest.raises(KeyError):
+        BaseManager(serializer="json")
+
+
+def test_a_server_whose_manager_is_killed_ends() -> None:
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_start_and_wait, args=(writer,))
+    child.start()
+    server, address = reader.recv()
+    handle = os.pidfd_open(server)
+    try:
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.join(SECONDS)
+        import select
+
+        assert select.select([handle], [], [], SECONDS)[0], "the server is still there"
+    finally:
+        os.close(handle)
+    assert not os.path.exists(address)  # noqa: PTH110
+
+
+def _start_and_wait(writer: Any) -> None:
+    manager = things.ThingManager(ctx=multiprocessing.get_context("fork"))
+    manager.start()
+    writer.send((manager._process.pid, manager.address))
+    time.sleep(SECONDS)
