@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from aiomanager.objects.queue import QueueProxy as QueueProxy
     from aiomanager.objects.queue import SyncJoinableQueueProxy as SyncJoinableQueueProxy
     from aiomanager.objects.queue import SyncQueueProxy as SyncQueueProxy
+    from aiomanager.objects.rlock import RLockProxy as RLockProxy
+    from aiomanager.objects.rlock import SyncRLockProxy as SyncRLockProxy
+    from aiomanager.objects.semaphore import BoundedSemaphoreProxy as BoundedSemaphoreProxy
+    from aiomanager.objects.semaphore import SemaphoreProxy as SemaphoreProxy
+    from aiomanager.objects.semaphore import SyncBoundedSemaphoreProxy as SyncBoundedSemaphoreProxy
+    from aiomanager.objects.semaphore import SyncSemaphoreProxy as SyncSemaphoreProxy
     from aiomanager.objects.set import SetProxy as SetProxy
     from aiomanager.objects.set import SyncSetProxy as SyncSetProxy
     from aiomanager.objects.value import SyncValueProxy as SyncValueProxy
@@ -71,6 +77,10 @@ _HOMES = {
         "objects.namespace": "NamespaceProxy SyncNamespaceProxy",
         "objects.queue": "JoinableQueueProxy QueueProxy SyncJoinableQueueProxy SyncQueueProxy",
         "objects.set": "SetProxy SyncSetProxy",
+        "objects.rlock": "RLockProxy SyncRLockProxy",
+        "objects.semaphore": (
+            "BoundedSemaphoreProxy SyncBoundedSemaphoreProxy SemaphoreProxy SyncSemaphoreProxy"
+        ),
         "objects.value": "ValueProxy SyncValueProxy",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",

@@ -11,9 +11,9 @@ here; the session that carries the call arms the deadline and says when a result
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
-__all__ = ("ANYBODY", "PARKED", "Caller", "Holder", "WaitQueue", "Waiter")
+__all__ = ("ANYBODY", "PARKED", "Alarm", "Caller", "Holder", "Later", "WaitQueue", "Waiter")
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -29,6 +29,17 @@ WITHDRAWN: Final = "withdrawn"
 ANYBODY: Final = ""
 """An owner that is everybody, for what one acquires and another releases: it stays acquired when
 its acquirer ends in good order, and is given back when the acquirer dies."""
+
+
+class Alarm(Protocol):
+    """Something that is to happen later."""
+
+    def cancel(self) -> object:
+        """Have it not happen."""
+        ...
+
+
+Later: TypeAlias = Callable[[float, Callable[[], None]], Alarm]
 
 
 class Waiter(Generic[R]):
@@ -73,6 +84,11 @@ class Waiter(Generic[R]):
         waiter.error = waiter.listener = waiter.timeout = waiter._queue = None
         waiter._undo = undo
         return waiter
+
+    @property
+    def settled(self) -> bool:
+        """Whether the result, or an error, is there."""
+        return self.state is not PARKED
 
     @property
     def undoable(self) -> bool:
@@ -124,6 +140,15 @@ class Waiter(Generic[R]):
             undo()
             return True
         return False
+
+    def retract(self) -> bool | None:
+        """Take the call back at its caller's wish; return as `cancel`.
+
+        None: that takes a while, in which the call waits on; the listener is told at its end. A
+        kind of waiter whose caller must have something again before it goes on (a lock that it
+        gave up) answers so.
+        """
+        return self.cancel()
 
     def suspend(self) -> None:
         """Pass this waiter over while its session has no connection; it keeps its place."""
@@ -178,20 +203,39 @@ class WaitQueue(Generic[R]):
         """
         waiter: Waiter[R] = Waiter()
         waiter.request = request
-        self._next_ticket += 1
-        waiter.ticket = self._next_ticket
         waiter.timeout = timeout
         waiter._on_timeout = on_timeout  # pyright: ignore[reportPrivateUsage]
-        waiter._queue = self  # pyright: ignore[reportPrivateUsage]
-        self._ready[waiter] = None
+        self.enter(waiter)
         return waiter
 
-    def first(self) -> Waiter[R] | None:
-        """Return who is to be served next, or None."""
+    def enter(self, waiter: Waiter[R]) -> None:
+        """Put a waiter, which is in no queue, at the end of this one."""
+        self._next_ticket += 1
+        waiter.ticket = self._next_ticket
+        waiter._queue = self  # pyright: ignore[reportPrivateUsage]
+        self._ready[waiter] = None
+
+    def first(self, *, suspended: bool = False) -> Waiter[R] | None:
+        """Return who is to be served next, or None.
+
+        With `suspended`, one that is suspended is returned when there is no other.
+        """
         if not self._sorted:
             self._ready = dict.fromkeys(sorted(self._ready, key=lambda waiter: waiter.ticket))
             self._sorted = True
-        return next(iter(self._ready), None)
+        found = next(iter(self._ready), None)
+        if found is None and suspended:
+            found = min(self._suspended, key=lambda waiter: waiter.ticket, default=None)
+        return found
+
+    def hand_over(self, waiter: Waiter[R], to: "WaitQueue[Any]") -> None:
+        """Have `waiter` wait at the end of another queue; it stays suspended if it is."""
+        suspended = waiter in self._suspended
+        self._ready.pop(waiter, None)
+        self._suspended.pop(waiter, None)
+        to.enter(waiter)
+        if suspended:
+            to.suspend(waiter)
 
     def pop(self) -> Waiter[R] | None:
         """Let go of who is to be served next and return it, or None."""
@@ -235,11 +279,17 @@ class WaitQueue(Generic[R]):
 class Holder:
     """One session as shared objects see it: when it ends, what it holds passes on."""
 
-    __slots__ = ("_held", "_staying", "description", "fences", "in_good_order", "now")
+    __slots__ = ("_held", "_staying", "description", "fences", "in_good_order", "later", "now")
 
-    def __init__(self, description: str, fences: Iterator[int], now: Callable[[], float]) -> None:
+    def __init__(
+        self, description: str, fences: Iterator[int], now: Callable[[], float], later: Later
+    ) -> None:
         self.now = now
         """The store's clock, in seconds; it never goes back."""
+        self.later = later
+        """Has a function called after so many seconds of that clock, also when this session has
+        ended by then. It is for what comes back by itself, such as a lease: who waits for it has
+        no call of its own that would do it."""
         self.fences = fences
         """The store's fence tokens: each is larger than all before."""
         self.description = description

@@ -50,6 +50,25 @@ from aiomanager.objects.queue import (
     SyncNamedQueueFactory,
     SyncQueueFactory,
 )
+from aiomanager.objects.rlock import (
+    NamedRLockFactory,
+    RLock,
+    RLockFactory,
+    SyncNamedRLockFactory,
+    SyncRLockFactory,
+)
+from aiomanager.objects.semaphore import (
+    BoundedSemaphore,
+    BoundedSemaphoreFactory,
+    NamedBoundedSemaphoreFactory,
+    NamedSemaphoreFactory,
+    Semaphore,
+    SemaphoreFactory,
+    SyncBoundedSemaphoreFactory,
+    SyncNamedBoundedSemaphoreFactory,
+    SyncNamedSemaphoreFactory,
+    SyncSemaphoreFactory,
+)
 from aiomanager.objects.set import (
     NamedSetFactory,
     Set,
@@ -85,6 +104,9 @@ TYPES: tuple[type[SharedObject], ...] = (
     Lock,
     Queue,
     JoinableQueue,
+    RLock,
+    BoundedSemaphore,
+    Semaphore,
 )
 
 
@@ -98,6 +120,9 @@ class Factories(
     EventFactory,
     LockFactory,
     QueueFactory,
+    RLockFactory,
+    BoundedSemaphoreFactory,
+    SemaphoreFactory,
 ):
     """The methods of an async manager that make anonymous objects."""
 
@@ -112,6 +137,9 @@ class NamedFactories(
     NamedEventFactory,
     NamedLockFactory,
     NamedQueueFactory,
+    NamedRLockFactory,
+    NamedBoundedSemaphoreFactory,
+    NamedSemaphoreFactory,
 ):
     """The methods of `manager.named` that find or make named objects."""
 
@@ -126,6 +154,9 @@ class SyncFactories(
     SyncEventFactory,
     SyncLockFactory,
     SyncQueueFactory,
+    SyncRLockFactory,
+    SyncBoundedSemaphoreFactory,
+    SyncSemaphoreFactory,
 ):
     """The methods of a blocking manager that make anonymous objects."""
 
@@ -140,5 +171,8 @@ class SyncNamedFactories(
     SyncNamedEventFactory,
     SyncNamedLockFactory,
     SyncNamedQueueFactory,
+    SyncNamedRLockFactory,
+    SyncNamedBoundedSemaphoreFactory,
+    SyncNamedSemaphoreFactory,
 ):
     """The methods of a blocking manager's `named` that find or make named objects."""

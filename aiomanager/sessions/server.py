@@ -50,9 +50,9 @@ from aiomanager.protocol.messages import (
 from aiomanager.protocol.stream import ACK_BYTES, ACK_FRAMES, BATCH, LIGHT, Stream
 from aiomanager.sessions.plans import Plan
 from aiomanager.sessions.store import Client, Store
-from aiomanager.waiter import Caller, Holder, Waiter
+from aiomanager.waiter import Alarm, Caller, Holder, Waiter
 
-__all__ = ("DEFAULT_LIMITS", "Hands", "ServerCore", "ServerSession", "Timer")
+__all__ = ("DEFAULT_LIMITS", "Hands", "ServerCore", "ServerSession")
 
 DEFAULT_LIMITS: Final = {
     "frame": 1 << 28,  # the largest payload
@@ -76,16 +76,10 @@ Write: TypeAlias = Callable[[bytes], None]
 Close: TypeAlias = Callable[[], None]
 
 
-class Timer(Protocol):
-    """What `call_later` returns."""
-
-    def cancel(self) -> None: ...
-
-
 class Hands(Protocol):
     """What a server needs of the world around it."""
 
-    def call_later(self, seconds: float, function: Callable[[], None], /) -> Timer: ...
+    def call_later(self, seconds: float, function: Callable[[], None], /) -> Alarm: ...
     def now(self) -> float:
         """Return the seconds of a clock that never goes back."""
         ...
@@ -102,15 +96,17 @@ class Hands(Protocol):
 class _Call:
     """A call that waits, or whose result its caller has not kept yet."""
 
-    __slots__ = ("answer", "object_id", "plan", "timer", "waiter")
+    __slots__ = ("answer", "cancels", "object_id", "plan", "timer", "waiter")
 
     def __init__(self, waiter: Waiter[Any], plan: Plan, object_id: int, answer: int = 0) -> None:
         self.waiter = waiter
         self.plan = plan
         self.object_id = object_id
-        self.timer: Timer | None = None
+        self.timer: Alarm | None = None
         self.answer = answer
         """The number of the message that answers it; 0 while it waits."""
+        self.cancels = 0
+        """How many times its caller wanted it back while that takes a while."""
 
 
 class ServerSession(Holder):
@@ -144,7 +140,7 @@ class ServerSession(Holder):
     )
 
     def __init__(self, core: "ServerCore", client: Client, session_id: bytes, grace: float) -> None:
-        super().__init__(client.description, core.store.fences, core.hands.now)
+        super().__init__(client.description, core.store.fences, core.hands.now, core.later)
         self._core = core
         self._store = core.store
         self._frames = FrameBuffer(core.limits["frame"])
@@ -177,7 +173,7 @@ class ServerSession(Holder):
         self._dirty = False
         self._write: Write | None = None
         self._close: Close | None = None
-        self._expiry: Timer | None = None
+        self._expiry: Alarm | None = None
 
     @property
     def attached(self) -> bool:
@@ -352,7 +348,7 @@ class ServerSession(Holder):
                         result = plan.body(entry.object, *values)
                     if plan.writes:
                         entry.object.version += 1
-                        if plan.waits and type(result) is Waiter:
+                        if plan.waits and isinstance(result, Waiter):
                             waiter = cast("Waiter[Any]", result)
                             if not waiter.undoable:
                                 self._wait(call_id, object_id, plan, waiter)
@@ -617,9 +613,9 @@ class ServerSession(Holder):
                 result = body(target, *values)
             if plan.writes:
                 target.version += 1
-                if plan.waits and type(result) is Waiter:
+                if plan.waits and isinstance(result, Waiter):
                     if kind != CALL:
-                        result.cancel()
+                        result.retract()
                         raise BadParameters(f"{name} may wait, and must be called, not posted")
                     self._wait(call_id, object_id, plan, cast("Waiter[Any]", result))
                     return
@@ -632,21 +628,23 @@ class ServerSession(Holder):
             self._fail(call_id, error)
 
     def _wait(self, call_id: int, object_id: int, plan: Plan, waiter: Waiter[Any]) -> None:
-        if waiter.undoable:
+        if waiter.settled:
+            if waiter.error is not None:
+                raise waiter.error
             try:
                 self._answer(call_id, plan, waiter.value)
             except Exception:
                 waiter.cancel()
                 raise
-            if plan.consumes:
+            if plan.consumes and waiter.undoable:
                 self._calls[call_id] = _Call(waiter, plan, object_id, self.stream.sent)
             return
         timeout = waiter.timeout
         if timeout is not None and timeout != timeout:
-            waiter.cancel()
+            waiter.retract()
             raise ValueError("a timeout must be a number of seconds, not NaN")
         if len(self._calls) >= self._core.limits["waits"]:
-            waiter.cancel()
+            waiter.retract()
             raise LimitReached(f"{len(self._calls)} calls of this session wait, its limit")
         call = self._calls[call_id] = _Call(waiter, plan, object_id)
         waiter.listener = partial(self._settled, call_id)
@@ -681,13 +679,30 @@ class ServerSession(Holder):
         if call is None and self._last_kept is not None and self._last_kept[0] == call_id:
             call = self._last_kept[1]
         self._last_kept = None
-        outcome = 1
-        if call is not None:
+        if call is None:
+            self._send_cancelled(call_id, 1)
+            return
+        call.cancels += 1
+        if call.cancels > 1:
+            self._calls[call_id] = call  # it is on its way back already
+            return
+        if call.timer is not None:
+            call.timer.cancel()
+        # Told by a waiter that takes a while, at once or later.
+        self._calls[call_id] = call
+        call.waiter.listener = partial(self._is_back, call_id)
+        outcome = call.waiter.retract()
+        if outcome is not None:
             call.waiter.listener = None
-            if call.timer is not None:
-                call.timer.cancel()
-            if call.waiter.cancel():
-                outcome = 0
+            del self._calls[call_id]
+            self._send_cancelled(call_id, 0 if outcome else 1)
+
+    def _is_back(self, call_id: int, _waiter: Waiter[Any]) -> None:
+        """Answer, now that its caller has again what it must have, who took a call back."""
+        for _ in range(self._calls.pop(call_id).cancels):
+            self._send_cancelled(call_id, 0)
+
+    def _send_cancelled(self, call_id: int, outcome: int) -> None:
         self._send(encode([CANCELLED, self.stream.received, call_id, outcome]))
 
     def object_gone(self, object_id: int) -> None:
@@ -777,6 +792,11 @@ class ServerSession(Holder):
         if self._implicit:
             return sum(not call.answer for call in self._calls.values())
         return len(self._calls)
+
+    @property
+    def parked(self) -> int:
+        """The number of calls that wait."""
+        return sum(not call.waiter.settled for call in self._calls.values())
 
 
 def _is_light(wire: Any) -> bool:
@@ -898,6 +918,15 @@ class ServerCore:
             for session in dirty:
                 session.flush()
 
+    def later(self, seconds: float, function: Callable[[], None]) -> Alarm:
+        """Have an object's function called later; what it causes goes out at once."""
+
+        def run() -> None:
+            function()
+            self.flush()
+
+        return self.hands.call_later(seconds, run)
+
     def _object_gone(self, object_id: int) -> None:
         for session in list(self.sessions.values()):
             session.object_gone(object_id)
@@ -910,6 +939,6 @@ class ServerCore:
             "clients": len(self.clients),
             "sessions": len(self.sessions),
             "attached": sum(session.attached for session in sessions),
-            "waiting": sum(session.waiting for session in sessions),
+            "waiting": sum(session.parked for session in sessions),
             **self.store.count_types(),
         }

@@ -21,6 +21,8 @@ from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
 from aiomanager.objects.namespace import Namespace
 from aiomanager.objects.queue import JoinableQueue, Queue
+from aiomanager.objects.rlock import RLock
+from aiomanager.objects.semaphore import BoundedSemaphore, Semaphore
 from aiomanager.objects.set import Set
 from aiomanager.objects.value import Value
 from aiomanager.operation import SharedObject
@@ -600,6 +602,67 @@ async def lock_belongs_to_its_owner(rig: Rig) -> None:
     await fails(rig, NotOwner, lock.release, "another job")
     assert await (await rig.start(lock.release, "job")).result() is None
     assert await rig.do(lock.locked()) is False
+
+
+@scenario
+async def rlock_is_acquired_again_by_its_owner(rig: Rig) -> None:
+    lock = await rig.make(RLock)
+    assert await rig.do(lock.acquire()) is True
+    first = lock.fence
+    assert await rig.do(lock.acquire(timeout=SHORT)) is True
+    assert await rig.do(lock.acquire_fenced(False)) == first
+    assert await (await rig.start(lock.acquire_fenced, False)).result() == 0
+    with pytest.raises(NotOwner, match="only its owner may release it"):
+        await (await rig.start(lock.release)).result()
+    waiting = await rig.start(lock.acquire_fenced)
+    await rig.parked(1)
+    assert await rig.do(lock.waiting()) == 1
+    for _ in range(2):
+        await rig.do(lock.release())
+        assert (await rig.do(lock.holder()))[2] == first
+    await rig.do(lock.release())
+    assert await waiting.result() > first
+    assert await rig.do(lock.locked()) is True
+    await fails(rig, NotOwner, lock.release)
+    await fails(rig, ValueError, lock.acquire, False, 1)
+
+
+@scenario
+async def semaphore_lets_so_many_in(rig: Rig) -> None:
+    semaphore = await rig.make(Semaphore, 2)
+    assert await rig.do(semaphore.acquire()) is True
+    assert await rig.do(semaphore.acquire(True, SHORT)) is True
+    assert await rig.do(semaphore.value()) == 0
+    assert await rig.do(semaphore.locked()) is True
+    assert await rig.do(semaphore.acquire(False)) is False
+    assert await rig.do(semaphore.acquire(timeout=SHORT)) is False
+    assert len(await rig.do(semaphore.holders())) == 2
+    waiting = await rig.start(semaphore.acquire)
+    await rig.parked(1)
+    assert await rig.do(semaphore.waiting()) == 1
+    await rig.do(semaphore.release())
+    assert await waiting.result() is True
+    await rig.do(semaphore.release())
+    await rig.do(semaphore.release())  # of another, which it knows
+    await rig.do(semaphore.release())  # one more than there were
+    assert await rig.do(semaphore.value()) == 3
+    await fails(rig, ValueError, semaphore.acquire, False, 1)
+
+
+@scenario
+async def semaphore_permits_come_back_when_their_lease_ends(rig: Rig) -> None:
+    semaphore = await rig.make(BoundedSemaphore, 1)
+    assert await rig.do(semaphore.acquire(lease=60)) is True
+    await rig.do(semaphore.renew(SHORT))
+    assert await rig.do(semaphore.acquire()) is True  # waits until then
+    await rig.do(semaphore.release())
+    await fails(rig, NotOwner, semaphore.release)  # the one whose lease has ended
+    await fails(rig, NotOwner, semaphore.renew, 1)
+    await fails(rig, ValueError, semaphore.release)
+    assert await rig.do(semaphore.value()) == 1
+    assert await rig.do(semaphore.locked()) is False
+    assert await rig.do(semaphore.waiting()) == 0
+    assert await rig.do(semaphore.holders()) == []
 
 
 @scenario

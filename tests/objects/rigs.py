@@ -176,9 +176,7 @@ class PureRig(Rig):
         super().__init__()
         self.objects: list[SharedObject] = []
         self.fences = count(1)
-        self.holders = [
-            Holder(f"session {number}", self.fences, self.clock.now) for number in range(SESSIONS)
-        ]
+        self.holders = [self._holder(number) for number in range(SESSIONS)]
         self.parked: list[tuple[int, Waiter[Any]]] = []
 
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
@@ -232,7 +230,11 @@ class PureRig(Rig):
         self.parked = [one for one in self.parked if one[0] != session]
         self.holders[session].in_good_order = well
         self.holders[session].end()
-        self.holders[session] = Holder(f"session {session}", self.fences, self.clock.now)
+        self.holders[session] = self._holder(session)
+
+    def _holder(self, session: int) -> Holder:
+        clock = self.clock
+        return Holder(f"session {session}", self.fences, clock.now, clock.call_later)
 
 
 class SessionRig(Rig):

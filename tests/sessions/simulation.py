@@ -769,7 +769,7 @@ class World:
         there = {
             "get_delivery": lambda: it._items,
             "put": lambda: it._room(),
-            "acquire_fenced": lambda: it._owner is None,
+            "acquire_fenced": lambda: it._mutex.owner is None,
             "wait": lambda: it._flag,
         }[name]()
         if there:

@@ -16,6 +16,7 @@ import aiomanager.sync
 from aiomanager import (
     MISSING,
     ArrayProxy,
+    BoundedSemaphoreProxy,
     DictProxy,
     EventProxy,
     JoinableQueueProxy,
@@ -23,8 +24,11 @@ from aiomanager import (
     LockProxy,
     NamespaceProxy,
     QueueProxy,
+    RLockProxy,
+    SemaphoreProxy,
     SetProxy,
     SyncArrayProxy,
+    SyncBoundedSemaphoreProxy,
     SyncDictProxy,
     SyncEventProxy,
     SyncJoinableQueueProxy,
@@ -32,6 +36,8 @@ from aiomanager import (
     SyncLockProxy,
     SyncNamespaceProxy,
     SyncQueueProxy,
+    SyncRLockProxy,
+    SyncSemaphoreProxy,
     SyncSetProxy,
     SyncValueProxy,
     ValueProxy,
@@ -79,6 +85,9 @@ async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.Value("i", 1), ValueProxy[int])
     assert_type(await m.Event(), EventProxy)
     assert_type(await m.Lock(), LockProxy)
+    assert_type(await m.RLock(), RLockProxy)
+    assert_type(await m.Semaphore(2), SemaphoreProxy)
+    assert_type(await m.BoundedSemaphore(2), BoundedSemaphoreProxy)
     assert_type(await m.Queue(3), QueueProxy[Any])
     assert_type(await m.JoinableQueue(3), JoinableQueueProxy[Any])
     assert_type(await m.Namespace(a=1), NamespaceProxy)
@@ -100,6 +109,9 @@ async def named_factories(m: aiomanager.Manager) -> None:
     assert_type(await m.named.Value("v", "i", 1), ValueProxy[int])
     assert_type(await m.named.Event("e"), EventProxy)
     assert_type(await m.named.Lock("k"), LockProxy)
+    assert_type(await m.named.RLock("k"), RLockProxy)
+    assert_type(await m.named.Semaphore("k", 2), SemaphoreProxy)
+    assert_type(await m.named.BoundedSemaphore("k", 2), BoundedSemaphoreProxy)
     votes: DictProxy[str, int] = await m.named.dict("votes")
     assert_type(votes, DictProxy[str, int])
     assert_type(await m.named.Namespace("n", a=1), NamespaceProxy)
@@ -120,6 +132,9 @@ def sync_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.Value("i", 1), SyncValueProxy[int])
     assert_type(m.Event(), SyncEventProxy)
     assert_type(m.Lock(), SyncLockProxy)
+    assert_type(m.RLock(), SyncRLockProxy)
+    assert_type(m.Semaphore(2), SyncSemaphoreProxy)
+    assert_type(m.BoundedSemaphore(2), SyncBoundedSemaphoreProxy)
     assert_type(m.Queue(3), SyncQueueProxy[Any])
     assert_type(m.JoinableQueue(3), SyncJoinableQueueProxy[Any])
     assert_type(m.Namespace(a=1), SyncNamespaceProxy)
@@ -141,6 +156,9 @@ def sync_named_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.named.Array("a", "i", [1]), SyncArrayProxy)
     jobs: SyncJoinableQueueProxy[str] = m.named.JoinableQueue("jobs")
     assert_type(jobs, SyncJoinableQueueProxy[str])
+    assert_type(m.named.RLock("k"), SyncRLockProxy)
+    assert_type(m.named.Semaphore("k", 2), SyncSemaphoreProxy)
+    assert_type(m.named.BoundedSemaphore("k", 2), SyncBoundedSemaphoreProxy)
     queue: SyncQueueProxy[str] = m.named.Queue("q")
     assert_type(queue, SyncQueueProxy[str])
 
@@ -381,6 +399,33 @@ async def locks(lock: LockProxy) -> None:
     assert_type(await lock.locked(), bool)
     assert_type(await lock.holder(), tuple[str, float, int] | None)
     assert_type(lock.sync, SyncLockProxy)
+
+
+async def rlocks(lock: RLockProxy) -> None:
+    async with lock as held:
+        assert_type(held, RLockProxy)
+    assert_type(await lock.acquire(), bool)
+    assert_type(await lock.release(owner="job 7"), None)
+    assert_type(lock.sync, SyncRLockProxy)
+    with lock.sync as acquired:
+        assert_type(acquired, bool)
+    assert_type(lock.sync.acquire(timeout=1), bool)
+    assert_type(lock.sync.fence, int)
+
+
+async def semaphores(semaphore: SemaphoreProxy, bounded: BoundedSemaphoreProxy) -> None:
+    async with semaphore, bounded:
+        pass
+    assert_type(await semaphore.acquire(timeout=1.5, lease=10), bool)
+    assert_type(await semaphore.renew(10), None)
+    assert_type(await semaphore.release(), None)
+    assert_type(await semaphore.value(), int)
+    assert_type(await semaphore.holders(), list[tuple[str, float]])
+    assert_type(semaphore.sync, SyncSemaphoreProxy)
+    assert_type(bounded.sync, SyncBoundedSemaphoreProxy)
+    with bounded.sync as acquired:
+        assert_type(acquired, bool)
+    assert_type(bounded.sync.acquire(False), bool)
 
 
 def sync_locks(lock: SyncLockProxy) -> None:
