@@ -58,6 +58,7 @@ __all__ = (
     "Step",
     "V",
     "acquires",
+    "begin",
     "bind",
     "composite",
     "consumes",
@@ -349,6 +350,8 @@ class Operation(Generic[P, R]):
         self.__doc__ = body.__doc__
         self.client_side: Callable[..., Generator[Any, Any, R]] | None = None
         """What the client does instead when the server cannot look into a value."""
+        self.live_side: Callable[..., Any] | None = None
+        """What a live view does instead: its result holds live nodes."""
         self.signature = signature_of(body, 2 if owned else 1)
         parameters = self.signature.parameters
         self.parameters = parameters
@@ -378,6 +381,15 @@ class Operation(Generic[P, R]):
     ) -> Callable[..., Generator[Any, Any, Any]]:
         """Declare what the client does when the server answers NeedsNeutralValue."""
         self.client_side = body
+        return body
+
+    def live(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare what a live view does instead.
+
+        `body` is called with the blocking proxy behind the view, with `put(path, value)`, which
+        returns a dict or list that stands at `path` as a live node, and with the arguments.
+        """
+        self.live_side = body
         return body
 
 
@@ -419,18 +431,31 @@ class Composite(Generic[P, R]):
         body = self.body
 
         def method(*given: Any, **named: Any) -> Coroutine[Any, Any, R]:
-            steps = body(*given, **named)
-            try:
-                first = next(steps)
-            except StopIteration as stop:
-                return _done(stop.value)
-            return drive(steps, first)
+            return begin(body(*given, **named))
 
         return method
 
 
+def begin(steps: Generator[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    """Run the steps of a composite up to its first operation; return what does the rest."""
+    try:
+        first = next(steps)
+    except StopIteration as stop:
+        return _done(stop.value)
+    except Exception as error:
+        return _failed(error)
+    return drive(steps, first)
+
+
 async def _done(result: R) -> R:
     return result
+
+
+async def _failed(error: Exception) -> Any:
+    try:
+        raise error
+    finally:
+        del error  # else it and this frame keep each other alive
 
 
 def drive_blocking(steps: Generator[Any, Any, R]) -> R:

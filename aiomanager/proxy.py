@@ -10,7 +10,15 @@ when the class is made. A proxy only hands calls to its channel: it never sends 
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
 
-from aiomanager.operation import Awaited, Composite, Operation, SharedObject, bind
+from aiomanager.operation import (
+    Awaited,
+    Composite,
+    Operation,
+    SharedObject,
+    begin,
+    bind,
+    drive_blocking,
+)
 from aiomanager.stored import ABSENT
 
 __all__ = (
@@ -69,6 +77,10 @@ class Channel(Protocol):
 
     def describe(self) -> str:
         """Return the server's URL."""
+        ...
+
+    def now(self) -> float:
+        """Return the seconds of a clock that never goes back."""
         ...
 
 
@@ -257,6 +269,7 @@ class AsyncProxy(Proxy, Awaited):
     """The base of async proxies: every operation is a coroutine."""
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).asynchronous
+    _driven = staticmethod(begin)
 
     def _plain_copy(self) -> NoReturn:
         """Raise TypeError: the copy has to be awaited."""
@@ -301,6 +314,7 @@ class SyncProxy(Proxy):
     """The base of blocking proxies: every operation returns its result."""
 
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]] = cast("Any", Composite).blocking
+    _driven = staticmethod(drive_blocking)
 
     def _plain_copy(self) -> Any:
         """Return a plain copy of the object, made in one call; this proxy if it has none."""

@@ -24,6 +24,7 @@ __all__ = (
     "as_held",
     "comparable",
     "first_key",
+    "may_refer",
     "opened",
     "opened_numbers",
 )
@@ -96,6 +97,10 @@ class References:
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
 
+    def add(self, ids: list[int]) -> None:
+        """Keep these alive as well."""
+        self.ids.extend(ids)
+
 
 class Codec(Protocol):
     """How stored bytes become Python objects and back; handed to `Stored` by floor 2."""
@@ -137,7 +142,7 @@ class Stored:
         if type(packed) is bytes:
             return type(self)(packed)
         if type(packed) is list:
-            return type(self)(cast("bytes", packed[0]), self._references)
+            return type(self)(cast("bytes", packed[0]), self.refer(list(packed[1])))
         return self.of(packed)
 
     def open(self) -> Any:
@@ -157,9 +162,27 @@ class Stored:
             return part
         added = part._references
         if added is not None:
-            old = self._references
-            self._references = self.refer([*(old.ids if old else ()), *added.ids])
+            if self._references is None:
+                self._references = self.refer(list(added.ids))
+            else:
+                self._references.add(added.ids)
         return part.open()
+
+    def cut(self, part: Any) -> Any:
+        """Return a part of this open value, which is to be taken out of it.
+
+        It keeps what it refers to by itself: this value may let go of that.
+        """
+        if self._references is None:
+            return part
+        piece = self.of(part)
+        piece.packed()
+        return piece
+
+    def settle(self) -> None:
+        """Let go of what this value refers to no longer, after parts were taken out of it."""
+        if self._references is not None:
+            self.packed()
 
     def packed(self) -> Packed:
         """Return the value as it travels."""
@@ -209,6 +232,16 @@ def _closed(value: Any) -> bool:
     if isinstance(value, tuple) and type(value) is not tuple:  # pyright: ignore
         return True
     return isinstance(value, (list, tuple)) and any(map(_closed, value))  # pyright: ignore
+
+
+def may_refer(value: Any) -> bool:
+    """Tell whether a part of an open value may refer to an object."""
+    if isinstance(value, dict):
+        # Keys refer to nothing.
+        return any(map(may_refer, cast("dict[Any, Any]", value).values()))
+    if isinstance(value, (set, frozenset)):
+        return any(map(may_refer, cast("set[Any]", value)))
+    return _closed(value) or (isinstance(value, (list, tuple)) and any(map(may_refer, value)))  # pyright: ignore
 
 
 def opened(value: Any) -> Any:

@@ -384,6 +384,10 @@ class ChannelBase(Forkable, Channel):
         """Return the server's URL."""
         return self.endpoint.address.url
 
+    def now(self) -> float:
+        """Return the seconds of a clock that never goes back."""
+        return time.monotonic()
+
 
 def _no_path(_wire: Any) -> Any:
     raise TypeError("no result is a path")

@@ -12,9 +12,11 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from aiomanager.errors import VersionConflict
-from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.objects.live import assigned_back
+from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import K, V, composite, plain_copy, reads, writes
-from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.stored import MISSING, Missing, Stored, first_key, opened
 
 if TYPE_CHECKING:
@@ -285,8 +287,53 @@ class Dict(Nested, Generic[K, V], name="dict"):
                 continue
             return value
 
+    @reads
+    def get_state(self, version: int = -1) -> tuple[int, list[tuple[K, V]] | None]:
+        """Return the dict's version and all items; None for them if it still has `version`."""
+        return self.version, None if version == self.version else list(self._items.items())
 
-class DictProxy(AsyncProxy, Dict[K, V]):
+    def _set_state(self, items: list[tuple[K, V]]) -> None:
+        """Be what `get_state` returned."""
+        self._items = dict(items)
+
+    # What stands where, for live views
+
+    @get_item.live
+    def _live_get_item(self, put: Put, key: Any) -> Any:
+        return put((key,), self.get_item(key))
+
+    @get.live
+    def _live_get(self, put: Put, key: Any, default: Any = None) -> Any:
+        value: Any = self.get(key, default)
+        return value if value is default else put((key,), value)
+
+    @setdefault.live
+    def _live_setdefault(self, put: Put, key: Any, default: Any = None) -> Any:
+        return put((key,), self.setdefault(key, default))
+
+    @items.live
+    def _live_items(self, put: Put) -> list[Any]:
+        return [(key, put((key,), value)) for key, value in self.items()]
+
+    @values.live
+    def _live_values(self, put: Put) -> list[Any]:
+        return [put((key,), value) for key, value in self.items()]
+
+    @copy.live
+    def _live_copy(self, put: Put) -> dict[Any, Any]:
+        return {key: put((key,), value) for key, value in self.items()}
+
+    @get_many.live
+    def _live_get_many(self, put: Put, keys: Iterable[Any]) -> dict[Any, Any]:
+        return {key: put((key,), value) for key, value in self.get_many(keys).items()}
+
+    @set.live
+    def _live_set(self, put: Put, key: Any, value: Any) -> None:
+        if not assigned_back(value, cast("Any", self), key):
+            self.set(key, value)
+
+
+class DictProxy(AsyncViews, Dict[K, V]):
     """A shared dict for async code."""
 
     sync: "SyncDictProxy[K, V]"
@@ -297,7 +344,7 @@ class DictProxy(AsyncProxy, Dict[K, V]):
             yield key
 
 
-class SyncDictProxy(SyncProxy, Dict[K, V]):
+class SyncDictProxy(SyncViews, Dict[K, V]):
     """A shared dict for blocking code, with the spelling of a plain one."""
 
     aio: "DictProxy[K, V]"

@@ -1,12 +1,15 @@
 """The shared list: its operations, its two proxies and its factories."""
 
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
+from itertools import count
 from typing import Any, Generic, Self, cast, overload
 
 from aiomanager.errors import VersionConflict
-from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.objects.live import assigned_back
+from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import V, composite, plain_copy, reads, writes
-from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.stored import apart, comparable, opened
 
 __all__ = ("List", "ListProxy", "SyncListProxy")
@@ -302,12 +305,60 @@ class List(Nested, Generic[V], name="list"):
         self._check_version(version)
         del self._items[index]
 
+    @reads
+    def get_placed(self, index: int) -> tuple[int, V]:
+        """Return the position of `index` as it counts from 0, and the value there.
+
+        Raises:
+            IndexError: the list is shorter.
+        """
+        value = self._items[index]
+        return index % len(self._items), value
+
+    @reads
+    def get_state(self, version: int = -1) -> tuple[int, list[V] | None]:
+        """Return the list's version and all values; None for them if it still has `version`."""
+        return self.version, None if version == self.version else list(self._items)
+
+    def _set_state(self, items: list[V]) -> None:
+        """Be what `get_state` returned."""
+        self._items = items
+
+    # What stands where, for live views
+
+    @get_item.live
+    def _live_get_item(self, put: Put, index: int) -> Any:
+        position, value = self.get_placed(index)
+        return put((position,), value)
+
+    @get_slice.live
+    def _live_get_slice(
+        self, put: Put, start: int | None = None, stop: int | None = None, step: int | None = None
+    ) -> list[Any]:
+        part = slice(start, stop, step)
+        if (start or 0) >= 0 and (stop or 0) >= 0 and (step or 1) > 0:
+            places: Iterable[int] = count(start or 0, step or 1)
+            values = self.get_slice(start, stop, step)
+        else:
+            items = self.copy()
+            places, values = range(len(items))[part], items[part]
+        return [put((place,), value) for place, value in zip(places, values, strict=False)]
+
+    @copy.live
+    def _live_copy(self, put: Put) -> list[Any]:
+        return [put((place,), value) for place, value in enumerate(self.copy())]
+
+    @set.live
+    def _live_set(self, put: Put, index: int, value: Any) -> None:
+        if not assigned_back(value, cast("Any", self), index):
+            self.set(index, value)
+
     def _check_version(self, version: int) -> None:
         if version != self.version:
             raise VersionConflict(f"the list is at version {self.version}, not {version}")
 
 
-class ListProxy(AsyncProxy, List[V]):
+class ListProxy(AsyncViews, List[V]):
     """A shared list for async code."""
 
     sync: "SyncListProxy[V]"
@@ -323,7 +374,7 @@ class ListProxy(AsyncProxy, List[V]):
             position += 1
 
 
-class SyncListProxy(SyncProxy, List[V]):
+class SyncListProxy(SyncViews, List[V]):
     """A shared list for blocking code, with the spelling of a plain one."""
 
     aio: "ListProxy[V]"

@@ -5,11 +5,22 @@ operation walks and changes in one step on the server, so nobody has to read, ch
 back. A failed step changes nothing and is named in the error.
 """
 
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+import copy
+from collections.abc import Callable, Generator, Sequence, Sized
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
-from aiomanager.errors import TooLarge
-from aiomanager.operation import Opaque, SharedObject, Step, reads, writes
-from aiomanager.stored import MISSING, Missing, Stored, as_held, opened
+from aiomanager.errors import TooLarge, VersionConflict
+from aiomanager.operation import Opaque, SharedObject, Step, composite, reads, writes
+from aiomanager.stored import (
+    MISSING,
+    Missing,
+    Path,
+    Stored,
+    as_held,
+    comparable,
+    may_refer,
+    opened,
+)
 
 if TYPE_CHECKING:
     from typing import Never
@@ -24,9 +35,14 @@ else:
     D = TypeVar("D")
     NO_DEFAULT = MISSING
 
-__all__ = ("MAX_STEPS", "Nested", "Place", "add", "check_path", "walk", "walk_into")
+__all__ = ("MAX_STEPS", "Nested", "Place", "Put", "add", "check_path", "walk", "walk_into")
+
+Put: TypeAlias = Callable[[tuple[Any, ...], Any], Any]
+"""Makes a value that stands at a path a live node, if it is a dict or list."""
 
 MAX_STEPS = 64
+MAX_ITEMS = 10_000_000
+"""How many items a list inside a value may be repeated to."""
 MAX_LEVELS = 100
 """How deep the containers of one value may be nested; the codec of values takes no more."""
 
@@ -65,10 +81,13 @@ class Place:
 
     def put(self, value: Any) -> None:
         value = self.adopted(value, self.level)
+        lets_go = self.root is not None and self.there() and may_refer(self.get())
         try:
             self.container[self.step] = value
         except IndexError:
             _missing(self.path, len(self.path) - 1, self.container)
+        if lets_go:
+            cast("Stored", self.root).settle()
 
     def adopted(self, value: Any, level: int) -> Any:
         """Return `value` as what `level` containers of the stored value can take in."""
@@ -80,10 +99,10 @@ class Place:
         return part
 
     def delete(self) -> None:
-        try:
-            del self.container[self.step]
-        except (KeyError, IndexError):
-            _missing(self.path, len(self.path) - 1, self.container)
+        old = self.get()
+        del self.container[self.step]
+        if self.root is not None and may_refer(old):
+            self.root.settle()
 
 
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
@@ -157,8 +176,167 @@ def check_path(path: tuple[Any, ...]) -> None:
         raise TooLarge(f"the path has {len(path)} steps; at most {MAX_STEPS} are allowed")
 
 
+class Target:
+    """A dict or list at the end of a path, to be changed in place as a whole."""
+
+    __slots__ = ("items", "level", "path", "root")
+
+    def __init__(
+        self, items: Any, path: tuple[Any, ...], root: Stored | None = None, level: int = 0
+    ) -> None:
+        self.items = items
+        self.path = path
+        self.root = root
+        """The stored value that it lies in; None: values are Python's own here."""
+        self.level = level
+        """How many containers of the stored value are around it."""
+
+    def __str__(self) -> str:
+        return f"path {tuple(self.path)!r}"
+
+    def taken(self, value: Any) -> Any:
+        """Return a value to be put into it."""
+        return Place(None, None, self.root, self.path).adopted(value, self.level + 1)
+
+    def all_taken(self, values: Any) -> Any:
+        """Return the items of a value that is a container like this one, to be put into it."""
+        kind = cast("Any", type(self.items))
+        items = opened(values) if self.root is None else self.root.adopt(values)
+        if type(items) is not kind:
+            raise TypeError(f"{self}: expected a {kind.__name__}, not a {type(items).__name__}")
+        if _deeper(items, MAX_LEVELS - self.level):
+            raise TooLarge(f"the value would be nested more than {MAX_LEVELS} levels deep")
+        return items
+
+    def cut(self, value: Any) -> Any:
+        """Return a value that is to leave it."""
+        return value if self.root is None else self.root.cut(value)
+
+
+def _update(target: Target, items: Any) -> None:
+    target.items.update(target.all_taken(items))
+
+
+def _popitem(target: Target) -> Any:
+    if not target.items:
+        raise KeyError(f"{target}: the dict is empty")
+    key = next(reversed(target.items))
+    pair = target.cut((key, target.items[key]))
+    del target.items[key]
+    return pair
+
+
+def _clear(target: Target) -> None:
+    target.items.clear()
+
+
+def _append(target: Target, value: Any) -> None:
+    target.items.append(target.taken(value))
+
+
+def _extend(target: Target, items: Any) -> None:
+    target.items.extend(target.all_taken(items))
+
+
+def _insert(target: Target, index: Any, value: Any) -> None:
+    target.items.insert(index, target.taken(value))
+
+
+def _pop(target: Target, index: Any = -1) -> Any:
+    try:
+        value = target.cut(target.items[index])
+    except IndexError:
+        raise IndexError(
+            f"{target}: cannot pop position {index} of a list with {len(target.items)} items"
+        ) from None
+    del target.items[index]
+    return value
+
+
+def _remove(target: Target, value: Any) -> None:
+    # As a stored value it is compared with care for what only clients can open.
+    wanted = value if isinstance(value, Stored) else as_held(value, target.path)
+    for position, item in enumerate(target.items):
+        if wanted == item:
+            del target.items[position]
+            return
+    raise ValueError(f"{target}: the value is not in the list")
+
+
+def _sort(target: Target, reverse: Any = False) -> None:
+    # Not in place: an error in the middle must change nothing.
+    key = comparable if isinstance(target.path, Path) else None
+    target.items[:] = sorted(target.items, key=key, reverse=reverse)
+
+
+def _reverse(target: Target) -> None:
+    target.items.reverse()
+
+
+def _multiply(target: Target, count: Any) -> None:
+    items = target.items
+    if len(items) * count > MAX_ITEMS:
+        raise TooLarge(f"{target}: the list would have more than {MAX_ITEMS} items")
+    once = list(items)
+    items *= min(count, 1)
+    for _ in range(count - 1):
+        items += copy.deepcopy(once)
+
+
+def _set_slice(target: Target, start: Any, stop: Any, step: Any, items: Any) -> None:
+    target.items[start:stop:step] = target.all_taken(items)
+
+
+def _delete_slice(target: Target, start: Any, stop: Any, step: Any) -> None:
+    del target.items[start:stop:step]
+
+
+VERBS: Final[dict[type, dict[str, Callable[..., Any]]]] = {
+    dict: {"clear": _clear, "popitem": _popitem, "update": _update},
+    list: {
+        "append": _append, "clear": _clear, "delete_slice": _delete_slice, "extend": _extend,
+        "insert": _insert, "multiply": _multiply, "pop": _pop, "remove": _remove,
+        "reverse": _reverse, "set_slice": _set_slice, "sort": _sort,
+    },
+}  # fmt: skip
+"""What `mutate_nested` does to a dict and to a list."""
+
+KEEPING: Final = frozenset({"append", "extend", "insert", "reverse", "sort"})
+"""The verbs after which everything is there that was there before."""
+
+
+def _mutate(target: Target, verb: str, arguments: Sequence[Any]) -> Any:
+    """Carry out a verb of `mutate_nested`."""
+    kind = cast("Any", type(target.items))
+    verbs = VERBS.get(kind)
+    if verbs is None:
+        raise TypeError(f"{target}: a value of type {kind.__name__} cannot be changed in place")
+    if verb not in verbs:
+        raise TypeError(
+            f"{target}: leads to a {kind.__name__}, which has no {verb!r}; "
+            f"it has {', '.join(verbs)}"
+        )
+    return verbs[verb](target, *arguments)
+
+
 class Nested(SharedObject):
     """The operations along a path, for every type that holds values."""
+
+    def _held(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
+        """Return what `path` leads to, the stored value around it, and how deep in that it lies."""
+        place = self._place(path, change=change)
+        return place.get(), place.root, place.level
+
+    def _target(self, path: tuple[Any, ...], *, change: bool) -> Target:
+        """Return what `path` leads to, open."""
+        held, root, level = self._held(path, change=change)
+        if isinstance(held, Stored):
+            return Target(held.change() if change else held.open(), path, held)
+        return Target(held, path, root, level)
+
+    def _replace(self, path: tuple[Any, ...], value: Any) -> None:
+        """Set the value that `path` leads to, which is there."""
+        self._place(path, change=True).put(value)
 
     def _place(self, path: tuple[Any, ...], *, change: bool) -> Place:
         """Return where `path` leads in this object."""
@@ -232,7 +410,8 @@ class Nested(SharedObject):
             if default is MISSING:
                 raise
             return default
-        # Packed before it leaves its root, which holds what it refers to.
+        if place.root is not None:
+            value = place.root.cut(value)
         place.delete()
         return value
 
@@ -299,3 +478,112 @@ class Nested(SharedObject):
         elif place.there():
             place.delete()
         return True
+
+    @reads
+    def length_nested(self, path: tuple[Step, ...]) -> int:
+        """Return the number of items of the dict, list or other container at `path`.
+
+        Raises:
+            KeyError, IndexError, TypeError: as get_nested; TypeError also for no container.
+        """
+        target = self._target(path, change=False)
+        if not isinstance(target.items, Sized):
+            raise TypeError(
+                f"{target}: a value of type {type(target.items).__name__} has no length"
+            )
+        return len(target.items)
+
+    @writes
+    def mutate_nested(
+        self, path: tuple[Step, ...], verb: str, arguments: Sequence[Opaque] = ()
+    ) -> Opaque:
+        """Change the dict or list at `path` in place, in one step, and return what that returns.
+
+        The verbs of a dict are clear(), popitem() and update(dict). Those of a list are
+        append(value), clear(), delete_slice(start, stop, step), extend(list),
+        insert(index, value), multiply(count), pop(index), remove(value), reverse(),
+        set_slice(start, stop, step, list) and sort(reverse). What they do is what Python's own
+        do; a multiplied list repeats values, not objects.
+
+        Raises:
+            KeyError, IndexError: a step of the path is not there, or there is nothing to pop.
+            TypeError: something else is there, or the arguments do not fit the verb.
+            ValueError: the value to remove is not there, or a slice has another size.
+        """
+        target = self._target(path, change=True)
+        settled = False
+        try:
+            result = _mutate(target, verb, arguments)
+            settled = verb in KEEPING
+        finally:
+            if not settled and target.root is not None:
+                target.root.settle()
+        return result
+
+    @mutate_nested.fallback
+    def _mutate_nested(
+        self, path: Any, verb: str, arguments: Sequence[Any] = ()
+    ) -> Generator[Any, Any, Any]:
+        while True:
+            version, value = yield self.get_nested_versioned(path)
+            result = _mutate(Target(value, path), verb, arguments)
+            try:
+                yield self.update_nested_versioned(path, value, version)
+            except VersionConflict:
+                continue
+            return result
+
+    @reads
+    def get_nested_versioned(self, path: tuple[Step, ...]) -> tuple[int, Opaque]:
+        """Return the object's version and the value at `path`.
+
+        Raises:
+            KeyError, IndexError, TypeError: as get_nested.
+        """
+        return self.version, self._held(path, change=False)[0]
+
+    @writes
+    def update_nested_versioned(self, path: tuple[Step, ...], value: Opaque, version: int) -> None:
+        """Replace the value at `path` if the object still has this version.
+
+        Raises:
+            VersionConflict: the object has changed since.
+            KeyError, IndexError, TypeError: as update_nested.
+        """
+        if version != self.version:
+            raise VersionConflict(f"the object is at version {self.version}, not {version}")
+        self._replace(path, value)
+
+    @composite
+    def change_nested(
+        self, path: tuple[Step, ...], change: Callable[[Any], Any]
+    ) -> Generator[Any, Any, Any]:
+        """Set the value at `path` to `change(the value there)` and return that.
+
+        `change` is called in the client, again whenever another client was faster.
+
+        Raises:
+            KeyError, IndexError, TypeError: as update_nested; and whatever `change` raises.
+        """
+        while True:
+            version, value = yield self.get_nested_versioned(path)
+            value = change(value)
+            try:
+                yield self.update_nested_versioned(path, value, version)
+            except VersionConflict:
+                continue
+            return value
+
+    @reads
+    def get_version(self) -> int:
+        """Return the object's version, which every change raises."""
+        return self.version
+
+    @get_nested.live
+    def _live_get_nested(self, put: Put, path: Any, default: Any = NO_DEFAULT) -> Any:
+        value: Any = self.get_nested(path, default)
+        return value if value is default else put(tuple(path), value)
+
+    @setdefault_nested.live
+    def _live_setdefault_nested(self, put: Put, path: Any, value: Any) -> Any:
+        return put(tuple(path), self.setdefault_nested(path, value))

@@ -1,12 +1,15 @@
 """The shared Value: one value, its operations, its two proxies and its factories."""
 
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from aiomanager.errors import VersionConflict
-from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.objects.live import assigned_back
+from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import V, composite, reads, writes
-from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.proxy import AsyncFactory, SyncFactory
+from aiomanager.stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +28,15 @@ class Value(Nested, Generic[V]):
     def _place(self, path: tuple[Any, ...], *, change: bool) -> Place:
         check_path(path)
         return walk_into(self._value, path, 0, change=change)
+
+    def _held(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
+        return super()._held(path, change=change) if path else (self._value, None, 0)
+
+    def _replace(self, path: tuple[Any, ...], value: Any) -> None:
+        if path:
+            super()._replace(path, value)
+        else:
+            self._value = value
 
     @reads
     def typecode(self) -> object:
@@ -108,14 +120,32 @@ class Value(Nested, Generic[V]):
                 continue
             return value
 
+    @reads
+    def get_state(self, version: int = -1) -> tuple[int, list[object] | None]:
+        """Return the version, and a list of type code and value; None if it has `version`."""
+        return self.version, None if version == self.version else [self._typecode, self._value]
 
-class ValueProxy(AsyncProxy, Value[V]):
+    def _set_state(self, state: list[Any]) -> None:
+        """Be what `get_state` returned."""
+        self._typecode, self._value = state
+
+    @get.live
+    def _live_get(self, put: Put) -> Any:
+        return put((), self.get())
+
+    @set.live
+    def _live_set(self, put: Put, value: Any) -> None:
+        if not assigned_back(value, cast("Any", self)):
+            self.set(value)
+
+
+class ValueProxy(AsyncViews, Value[V]):
     """A shared value for async code."""
 
     sync: "SyncValueProxy[V]"
 
 
-class SyncValueProxy(SyncProxy, Value[V]):
+class SyncValueProxy(SyncViews, Value[V]):
     """A shared value for blocking code."""
 
     aio: "ValueProxy[V]"

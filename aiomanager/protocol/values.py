@@ -442,7 +442,14 @@ _LOWER: Final[dict[type, _Lower]] = {
 }
 
 # Modules that a program pays for only when it uses them itself.
+# Live nodes are dicts and lists, and travel as what they hold.
 _LOWER_LATER: Final[dict[tuple[str, str], _Lower]] = {
+    ("aiomanager.objects.live", "LiveDict"): lambda low, value, depth: _lower_dict(
+        low, dict(value), depth
+    ),
+    ("aiomanager.objects.live", "LiveList"): lambda low, value, depth: _lower_list(
+        low, list(value), depth
+    ),
     ("decimal", "Decimal"): _lower_decimal,
     ("fractions", "Fraction"): _lower_fraction,
     ("uuid", "UUID"): _lower_uuid,

@@ -108,6 +108,13 @@ class Store:
                 for object_id in self.ids:
                     store.entries[object_id].references += 1
 
+            def add(self, ids: list[int]) -> None:
+                for object_id in ids:
+                    entry = store.entries.get(object_id)
+                    if entry is not None:
+                        entry.references += 1
+                        self.ids.append(object_id)
+
             def __del__(self) -> None:
                 for object_id in self.ids:
                     store.release(object_id)

@@ -154,6 +154,9 @@ class Rig:
     def describe(self) -> str:
         return "rig://"
 
+    def now(self) -> float:
+        return self.clock.now()
+
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
         """Make an object and return a blocking proxy of it."""
         raise NotImplementedError
