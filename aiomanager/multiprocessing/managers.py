@@ -44,10 +44,9 @@ from aiomanager.multiprocessing.proxies import (
     proxy_of,
 )
 from aiomanager.multiprocessing.serializers import SERIALIZERS
-from aiomanager.operation import K, V
+from aiomanager.operation import K, V, plain_copy
 from aiomanager.protocol.address import Address, is_loopback, parse_address
-from aiomanager.proxy import Reference, plain_copy, sync_face
-
+from aiomanager.proxy import Reference, sync_face
 
 if TYPE_CHECKING:
     from aiomanager.multiprocessing.server import Server as Server
