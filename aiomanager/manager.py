@@ -10,9 +10,9 @@ from aiomanager.client._async import AsyncChannel
 from aiomanager.client._channel import (
     Endpoint,
     endpoint_of,
-    new_async_channel,
     remember_channel,
 )
+from aiomanager.client._channels import new_async_channel
 from aiomanager.objects import Factories, NamedFactories
 from aiomanager.operation import SharedObject, bind
 from aiomanager.proxy import AsyncProxy, Reference

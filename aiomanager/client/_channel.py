@@ -10,34 +10,30 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from aiomanager.client._process import AGENT, Forkable, epochs, host, watch_fork
 from aiomanager.errors import AuthenticationFailed, ConnectionLost
 from aiomanager.objects import TYPES
-from aiomanager.operation import Operation, SharedObject
+from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, parse_address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.keys import KeyCodec
 from aiomanager.protocol.values import ValueCodec
-from aiomanager.proxy import AsyncProxy, Channel, Proxy, Reference, SyncProxy, async_face, sync_face
+from aiomanager.proxy import AsyncProxy, Channel, Proxy, Reference, async_face, sync_face
 from aiomanager.sessions.plans import Leaves, Plan, Plans
-
-if TYPE_CHECKING:
-    from aiomanager.client._async import AsyncChannel
 
 __all__ = (
     "LENT",
     "Book",
     "ChannelBase",
     "Endpoint",
-    "async_channel",
-    "blocking_channel",
+    "Ways",
     "endpoint_of",
+    "environment_key",
     "handshake_for",
-    "new_async_channel",
     "refused",
     "remember_channel",
     "remembered_channel",
@@ -81,7 +77,7 @@ def endpoint_of(
                 "'aiomanager run -- COMMAND', which sets it"
             )
     address = parse_address(url)
-    key = authkey if authkey is not None else _environment_key()
+    key = authkey if authkey is not None else environment_key()
     check_key_length(key)
     if allow_pickle is None:
         allow_pickle = address.scheme == "unix"
@@ -101,9 +97,10 @@ def check_key_length(key: bytes | None) -> None:
         )
 
 
-def _environment_key() -> bytes | None:
+def environment_key() -> bytes | None:
+    """Return the key of $AIOMANAGER_AUTHKEY, the very bytes that stand there."""
     text = os.environ.get("AIOMANAGER_AUTHKEY")
-    return text.encode() if text else None
+    return os.fsencode(text) if text else None
 
 
 def _process_key() -> bytes | None:
@@ -252,9 +249,19 @@ class _Decoding(threading.local):
     counted: Mapping[int, Reference] = {}
 
 
+class Ways(NamedTuple):
+    """How proxies come to channels of any kind; the file above the shells knows."""
+
+    channel_for: Callable[[Endpoint, type[Proxy]], "ChannelBase"]
+    """Returns this process's channel to a server for proxies of a class."""
+    rebuild: Callable[..., Proxy]
+    """Makes a proxy from what `ChannelBase.reduce` has pickled."""
+
+
 class ChannelBase(Forkable, Channel):
     """A way to one server from one process, with the codecs and the references behind it."""
 
+    ways: ClassVar[Ways]
     proxies_are: type[Proxy]
     """The kind of proxy that this channel's values turn into."""
     pickled_keys: ClassVar[bool] = False
@@ -365,7 +372,7 @@ class ChannelBase(Forkable, Channel):
             reference.object_id,
             type(proxy),
         )
-        return _rebuild, state
+        return self.ways.rebuild, state
 
     def _travelling_key(self) -> bytes | None:
         """Return the key to pickle along: only a process that is being started gets it."""
@@ -377,8 +384,7 @@ class ChannelBase(Forkable, Channel):
     def other_face(self, proxy: Proxy, face: type[Proxy]) -> Proxy:
         """Return a proxy of the other kind for the same object."""
         reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
-        make = blocking_channel if issubclass(face, SyncProxy) else async_channel
-        return face(make(self.endpoint), reference)
+        return face(self.ways.channel_for(self.endpoint, face), reference)
 
     def describe(self) -> str:
         """Return the server's URL."""
@@ -428,17 +434,6 @@ def remembered_key(url: str, travelled: bytes | None) -> bytes | None:
     return travelled
 
 
-def blocking_channel(endpoint: Endpoint) -> ChannelBase:
-    """Return this process's blocking channel to a server."""
-    channel = remembered_channel(SyncProxy, endpoint)
-    if channel is None:
-        from aiomanager.client._blocking import BlockingChannel
-
-        channel = BlockingChannel(endpoint)
-        remember_channel(channel)
-    return channel
-
-
 def running_loop() -> object | None:
     """Return the asyncio loop that runs in this thread, or what stands for trio's; else None."""
     # What was never imported does not run.
@@ -446,79 +441,3 @@ def running_loop() -> object | None:
     if trio is not None and trio.lowlevel.in_trio_task():
         return cast("object", trio.lowlevel.current_trio_token())
     return None if asyncio is None else cast("object", asyncio._get_running_loop())
-
-
-class LateChannel(ChannelBase):
-    """Stands for an async channel where no loop runs: proxies leave it when one first uses them."""
-
-    proxies_are = AsyncProxy
-
-    def _real(self) -> "AsyncChannel":
-        channel = async_channel(self.endpoint)
-        channel.types.update(self.types)
-        return cast("AsyncChannel", channel)
-
-    async def call(
-        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
-        owner: int = 0,
-    ) -> Any:  # fmt: skip
-        """Carry out one operation over the running loop's channel, which the proxy has then."""
-        channel = self._real()
-        object.__setattr__(proxy, "_channel", channel)
-        object.__setattr__(proxy, "_call", channel.call)
-        return await channel.call(proxy, operation, arguments, owner)
-
-    def post(
-        self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
-        owner: int = 0,
-    ) -> None:  # fmt: skip
-        """Send one operation over the running loop's channel."""
-        self._real().post(proxy, operation, arguments, owner)
-
-    def owner(self) -> int:
-        """Return the token of the running task."""
-        return 0 if running_loop() is None else self._real().owner()
-
-    def after_fork(self) -> None:
-        """Nothing was inherited."""
-
-
-def new_async_channel(endpoint: Endpoint) -> "AsyncChannel":
-    """Return a new channel for the async library that runs here."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        from aiomanager.client._anyio import AnyioChannel
-
-        return AnyioChannel(endpoint)
-    from aiomanager.client._asyncio import AsyncioChannel
-
-    return AsyncioChannel(endpoint)
-
-
-def async_channel(endpoint: Endpoint) -> ChannelBase:
-    """Return an async channel to a server: an open manager's of the running loop, or a new one."""
-    loop = running_loop()
-    place = 0 if loop is None else id(loop)
-    channel = remembered_channel(AsyncProxy, endpoint, place)
-    if loop is None:
-        channel = channel or LateChannel(endpoint)
-        remember_channel(channel)
-    elif channel is None or not cast("AsyncChannel", channel).fits(loop):
-        channel = new_async_channel(endpoint)
-        channel.place = place
-        remember_channel(channel)
-    return channel
-
-
-def _rebuild(
-    url: str, key: bytes | None, allow_pickle: bool, object_id: int, kind: type[Proxy]
-) -> Proxy:
-    """Make a proxy from its pickle, without I/O: it connects when it is first used."""
-    key = remembered_key(url, key)
-    if key is None:
-        key = _environment_key()
-    endpoint = Endpoint(parse_address(url), key, allow_pickle)
-    make = blocking_channel if issubclass(kind, SyncProxy) else async_channel
-    channel = make(endpoint)
-    channel.types.setdefault(kind.shared_type.type_name, kind.shared_type)
-    return kind(channel, Reference(channel.book, object_id, 0))
