@@ -65,7 +65,8 @@ class _Connection(asyncio.Protocol):
         self._frames: FrameBuffer = cast("Any", None)
         self._pid = 0
         self._pidfd = -1
-        self._read_all = False
+        self._read_to = 0
+        """The last answer that the client had read when it closed the connection."""
         """Whether the client has read everything, when its end of the connection was closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -206,7 +207,10 @@ class _Connection(asyncio.Protocol):
             self._timer = None
 
     def eof_received(self) -> None:
-        self._read_all = self._has_read_all()
+        # What is answered from here on reaches nobody, though the transport takes it.
+        session = self._session
+        if session is not None and session.unconfirmed and self._has_read_all():
+            self._read_to = session.written
 
     def _has_read_all(self) -> bool:
         """Tell whether the client has read all that was ever written to it."""
@@ -227,7 +231,7 @@ class _Connection(asyncio.Protocol):
     def outlives_its_client(self) -> None:
         """Know that the client has died, and that a process that it forked holds the socket."""
         if self._session is not None and self._session.unconfirmed and self._has_read_all():
-            self._session.answers_read()
+            self._session.answers_read(self._session.written)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._done()
@@ -238,8 +242,8 @@ class _Connection(asyncio.Protocol):
         if session is not None:
             self._server.carriers.discard(self)
             # A client that lives on may have been interrupted, and will take its call back.
-            if exc is None and self._read_all and session.unconfirmed and ending(self._pid):
-                session.answers_read()
+            if exc is None and session.unconfirmed and ending(self._pid):
+                session.answers_read(self._read_to)
             session.detach()
             self._server.core.flush()
 

@@ -240,12 +240,17 @@ class ServerSession(Holder):
         """Whether the session ends differently for a client that has read all its answers."""
         return self._implicit and any(call.answer for call in self._calls.values())
 
-    def answers_read(self) -> None:
-        """Know that the client died, and had read all that was written to its connection."""
+    @property
+    def written(self) -> int:
+        """The number of the last answer, if all are written; else 0."""
+        return 0 if self._output else self.stream.sent
+
+    def answers_read(self, last: int) -> None:
+        """Know that the client died, and had read the answers up to this one."""
         # One that resumed, and died before it said something, may have done so to take its call
         # back: it was interrupted.
-        if self._implicit and not self._output and self.stream.received > self._told:
-            self._read = self.stream.sent
+        if self._implicit and self.stream.received > self._told:
+            self._read = last
 
     def _expire(self) -> None:
         self.finish()

@@ -436,9 +436,7 @@ def _fail() -> None:
 
 
 def test_narrow_serializer() -> None:
-    manager = things.ThingManager(
-        serializer="xmlrpclib", ctx=multiprocessing.get_context("fork")
-    )
+    manager = things.ThingManager(serializer="xmlrpclib", ctx=multiprocessing.get_context("fork"))
     with manager:
         q = manager.queue()
         q.put((1, "a", None, True, 2.5, b"bytes"))
@@ -473,3 +471,22 @@ def _start_and_wait(writer: Any) -> None:
     manager.start()
     writer.send((manager._process.pid, manager.address))
     time.sleep(SECONDS)
+
+
+def test_an_item_that_goes_to_a_getter_that_has_just_died(manager: Any) -> None:
+    """It comes while the server knows of the end of the connection, but not yet of the death."""
+    q = manager.queue()
+    context = multiprocessing.get_context("fork")
+    for number in range(40):
+        child = context.Process(target=_get_and_die_at_once, args=(q,))
+        child.start()
+        q.put("ready?")
+        child.join(SECONDS)
+        q.put(number)
+        assert q.get(timeout=SECONDS) == number
+
+
+def _get_and_die_at_once(q: Any) -> None:
+    q.get()
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    q.get()

@@ -122,7 +122,7 @@ def test_it_cannot_be_taken_back_behind_the_next_call(getter: Getter) -> None:
 
 def test_who_dies_having_read_everything_has_it(getter: Getter) -> None:
     assert getter.get() == 1
-    getter.line.session.answers_read()
+    getter.line.session.answers_read(getter.line.session.written)
     getter.line.session.detach()
     getter.lose()
     assert getter.left() == [(2, False), (3, False)]
@@ -140,7 +140,7 @@ def test_a_waiter_that_is_answered_and_dies_unread_leaves_it(getter: Getter) -> 
 def test_a_waiter_that_dies_takes_nothing_though_it_has_read_everything(getter: Getter) -> None:
     getter.left()
     assert getter.line.call(getter.queue, "get") == []
-    getter.line.session.answers_read()
+    getter.line.session.answers_read(getter.line.session.written)
     getter.lose()
     getter.other.value(getter.queue, "put", 4)
     assert getter.left() == [(4, False)]
@@ -171,7 +171,7 @@ def test_a_lost_connection_that_is_not_resumed_gives_it_back(getter: Getter) -> 
 def test_what_was_read_before_a_resumption_says_nothing_of_the_end(getter: Getter) -> None:
     assert getter.get() == 1
     session = getter.line.session
-    session.answers_read()
+    session.answers_read(session.written)
     session.detach()
     Line(getter.world, 2, Resume(session.session_id, 0, 1)).attach(0, implicit_keep=True)
     session.finish()  # the answer was sent again, and not read
@@ -188,7 +188,7 @@ def test_who_resumes_and_dies_had_it_if_it_said_something(getter: Getter, *, spe
     again.attach(1, implicit_keep=True)
     if speaks:
         again.send([HOLD, [1]])
-    session.answers_read()
+    session.answers_read(session.written)
     session.finish()
     assert getter.left()[0] == ((2, False) if speaks else (1, True))
 
@@ -214,6 +214,6 @@ def test_a_session_with_keep_is_none_of_these() -> None:
     assert getter.get() == 1
     assert not getter.line.session.unconfirmed
     getter.line.send([CALL, 50, 0, "names", [], 0])
-    getter.line.session.answers_read()
+    getter.line.session.answers_read(getter.line.session.written)
     getter.lose()
     assert getter.left() == [(1, True), (2, False), (3, False)]
