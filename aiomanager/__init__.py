@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from aiomanager.manager import connect as connect
     from aiomanager.objects.array import ArrayProxy as ArrayProxy
     from aiomanager.objects.array import SyncArrayProxy as SyncArrayProxy
+    from aiomanager.objects.condition import ConditionProxy as ConditionProxy
+    from aiomanager.objects.condition import SyncConditionProxy as SyncConditionProxy
     from aiomanager.objects.dict import DictProxy as DictProxy
     from aiomanager.objects.dict import SyncDictProxy as SyncDictProxy
     from aiomanager.objects.event import EventProxy as EventProxy
@@ -81,6 +83,7 @@ _HOMES = {
         "objects.semaphore": (
             "BoundedSemaphoreProxy SyncBoundedSemaphoreProxy SemaphoreProxy SyncSemaphoreProxy"
         ),
+        "objects.condition": "ConditionProxy SyncConditionProxy",
         "objects.value": "ValueProxy SyncValueProxy",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",

@@ -54,6 +54,7 @@ __all__ = (
     "Parameter",
     "Raw",
     "Shape",
+    "Shared",
     "SharedObject",
     "Step",
     "V",
@@ -81,6 +82,9 @@ Step: TypeAlias = Annotated[Hashable, "step"]
 """One step of a path inside a value: a dict key or a list position."""
 Opaque: TypeAlias = Annotated[Any, "opaque"]
 """Any value: one that lies inside another, so that V does not describe it."""
+
+Shared: TypeAlias = Annotated[Any, "object"]
+"""A shared object: a client gives a proxy, and the body gets the object itself."""
 
 Raw: TypeAlias = Annotated[Any, "raw"]
 """What is passed on as it travels, unread."""
@@ -137,6 +141,7 @@ _PLAIN: dict[object, Shape] = {
     Step: Shape("step"),
     Opaque: Shape("value"),
     Raw: Shape("raw"),
+    Shared: Shape("object"),
     K: Shape("key"),
     V: Shape("value"),
     Elements: Shape("set", (Shape("key"),)),

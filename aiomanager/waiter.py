@@ -237,17 +237,22 @@ class WaitQueue(Generic[R]):
         if suspended:
             to.suspend(waiter)
 
-    def pop(self) -> Waiter[R] | None:
-        """Let go of who is to be served next and return it, or None."""
-        waiter = self.first()
+    def pop(self, *, suspended: bool = False) -> Waiter[R] | None:
+        """Let go of who is to be served next and return it, or None; as `first`."""
+        waiter = self.first(suspended=suspended)
         if waiter is not None:
-            del self._ready[waiter]
+            self._ready.pop(waiter, None)
+            self._suspended.pop(waiter, None)
             waiter._queue = None  # pyright: ignore[reportPrivateUsage]
         return waiter
 
+    def everybody(self) -> "list[Waiter[R]]":
+        """Return all in order, also those who are suspended."""
+        return sorted((*self._ready, *self._suspended), key=lambda waiter: waiter.ticket)
+
     def pop_all(self) -> "list[Waiter[R]]":
         """Let go of all, in order, also of those who are suspended."""
-        everybody = sorted((*self._ready, *self._suspended), key=lambda waiter: waiter.ticket)
+        everybody = self.everybody()
         self._ready.clear()
         self._suspended.clear()
         for waiter in everybody:

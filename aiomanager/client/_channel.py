@@ -304,7 +304,16 @@ class ChannelBase(Forkable, Channel):
         self.decode_key = keys.decode
         self.encode_value = values.encode
         self.decode_value = decode
-        self._plans = Plans(Leaves(keys.encode, values.encode, keys.decode, decode, _no_path))
+        self._plans = Plans(
+            Leaves(
+                keys.encode,
+                values.encode,
+                keys.decode,
+                decode,
+                _no_path,
+                encode_object=self._encode_object,
+            )
+        )
         self._plan_of = self._plans.made_already.get
         self._makers: dict[type[SharedObject], Plan] = {}
         watch_fork(self)
@@ -328,6 +337,14 @@ class ChannelBase(Forkable, Channel):
         if reference.epoch != self.book.epoch:
             self.count(reference)
         return reference.object_id, type(value).shared_type.type_name
+
+    def _encode_object(self, value: object) -> int:
+        found = self._refer(value)
+        if found is None:
+            raise TypeError(
+                f"expected a proxy of a shared object of this server, not {type(value).__name__}"
+            )
+        return found[0]
 
     def count(self, reference: Reference) -> None:
         """Have the server count a reference before it sees the next call."""

@@ -7,6 +7,13 @@ from aiomanager.objects.array import (
     SyncArrayFactory,
     SyncNamedArrayFactory,
 )
+from aiomanager.objects.condition import (
+    Condition,
+    ConditionFactory,
+    NamedConditionFactory,
+    SyncConditionFactory,
+    SyncNamedConditionFactory,
+)
 from aiomanager.objects.dict import (
     Dict,
     DictFactory,
@@ -107,6 +114,7 @@ TYPES: tuple[type[SharedObject], ...] = (
     RLock,
     BoundedSemaphore,
     Semaphore,
+    Condition,
 )
 
 
@@ -123,6 +131,7 @@ class Factories(
     RLockFactory,
     BoundedSemaphoreFactory,
     SemaphoreFactory,
+    ConditionFactory,
 ):
     """The methods of an async manager that make anonymous objects."""
 
@@ -140,6 +149,7 @@ class NamedFactories(
     NamedRLockFactory,
     NamedBoundedSemaphoreFactory,
     NamedSemaphoreFactory,
+    NamedConditionFactory,
 ):
     """The methods of `manager.named` that find or make named objects."""
 
@@ -157,6 +167,7 @@ class SyncFactories(
     SyncRLockFactory,
     SyncBoundedSemaphoreFactory,
     SyncSemaphoreFactory,
+    SyncConditionFactory,
 ):
     """The methods of a blocking manager that make anonymous objects."""
 
@@ -174,5 +185,6 @@ class SyncNamedFactories(
     SyncNamedRLockFactory,
     SyncNamedBoundedSemaphoreFactory,
     SyncNamedSemaphoreFactory,
+    SyncNamedConditionFactory,
 ):
     """The methods of a blocking manager's `named` that find or make named objects."""

@@ -113,7 +113,7 @@ class Mutex:
     def check(self, caller: Caller, what: str) -> None:
         """Raise RuntimeError or NotOwner unless the lock is the caller's, who may `what` it."""
         if self.owner is None:
-            raise RuntimeError(f"{what} of a lock that is not held")
+            raise RuntimeError(f"cannot {what} a lock that is not held")
         if self.owner.identity != caller.identity:
             raise NotOwner(
                 f"the lock is held by {self.owner} since {caller.now - self.since:.3f} s, and "
@@ -143,6 +143,10 @@ class Lockable(SharedObject):
 
     _mutex: Mutex
 
+    def _claim(self, caller: Caller, owner: str | None) -> Caller:
+        """Return as whom `caller` wants to have the lock."""
+        return caller.named(owner)
+
     @acquires
     def acquire_fenced(
         self,
@@ -170,7 +174,7 @@ class Lockable(SharedObject):
             NotOwner: the lock belongs to somebody else, whom the message names.
             RuntimeError: the lock is not held.
         """
-        self._mutex.release(caller.named(owner))
+        self._mutex.release(self._claim(caller, owner))
 
     @reads
     def locked(self) -> bool:

@@ -20,14 +20,20 @@ NOT_THERE: Final[list[Any]] = []
 """The wire form of ABSENT and MISSING: no value looks like it."""
 
 
+def _one_way(value: Any) -> Any:
+    raise BadParameters("a shared object is an argument; a result refers to one inside a value")
+
+
 class Leaves(NamedTuple):
-    """What one side does with keys, values and paths."""
+    """What one side does with keys, values, paths and shared objects."""
 
     encode_key: Convert
     encode_value: Convert
     decode_key: Convert
     decode_value: Convert
     decode_path: Convert
+    encode_object: Convert = _one_way
+    decode_object: Convert = _one_way
 
 
 class Plan:
@@ -134,6 +140,8 @@ class Plans:
             )  # fmt: skip
         if kind == "step":
             return self._leaves.encode_key
+        if kind == "object":
+            return self._leaves.encode_object
         if kind == "default":
             return _nothing
         if kind == "optional":
@@ -159,6 +167,8 @@ class Plans:
             return _or(self._leaves.decode_value, ABSENT)
         if kind == "value_or_missing":
             return _or(self._leaves.decode_value, MISSING)
+        if kind == "object":
+            return self._leaves.decode_object
         if kind == "default":
             return _absent
         if kind == "optional":

@@ -128,7 +128,14 @@ class Store:
             ),
         )
         self.plans = Plans(
-            Leaves(wire_key, self._encode, check_key, self._decode, self._decode_path)
+            Leaves(
+                wire_key,
+                self._encode,
+                check_key,
+                self._decode,
+                self._decode_path,
+                decode_object=self._decode_object,
+            )
         )
         self._handlers: dict[type[SharedObject], dict[str, Plan]] = {}
         self._makers: dict[type[SharedObject], Plan] = {}
@@ -169,6 +176,13 @@ class Store:
         if kind is str or kind is int or packed is None or kind is bool or kind is float:
             return packed
         raise BadEncoding(f"{packed!r:.40} is no value on the wire")
+
+    def _decode_object(self, wire: Any) -> SharedObject:
+        # Who gets it keeps the object itself: that it has no name and no references any more
+        # is the business of those who would call it.
+        if type(wire) is not int:
+            raise BadParameters(f"expected the id of a shared object, not {wire!r:.40}")
+        return self.entry(wire).object
 
     def _decode_path(self, wire: Any) -> Path:
         if type(wire) is not list:

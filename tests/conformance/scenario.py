@@ -15,6 +15,7 @@ import pytest
 from aiomanager import MISSING
 from aiomanager.errors import NotOwner, ShutDown, VersionConflict
 from aiomanager.objects.array import Array
+from aiomanager.objects.condition import Condition
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.list import List
@@ -625,6 +626,42 @@ async def rlock_is_acquired_again_by_its_owner(rig: Rig) -> None:
     assert await rig.do(lock.locked()) is True
     await fails(rig, NotOwner, lock.release)
     await fails(rig, ValueError, lock.acquire, False, 1)
+
+
+@scenario
+async def condition_wakes_who_sleeps(rig: Rig) -> None:
+    condition = await rig.make(Condition, await rig.make(RLock))
+    await fails(rig, RuntimeError, condition.wait)
+    await fails(rig, RuntimeError, condition.notify)
+    assert await rig.do(condition.acquire()) is True
+    assert await rig.do(condition.acquire()) is True
+    assert await rig.do(condition.wait(SHORT)) is False
+    assert (await rig.do(condition.wait_until(SHORT)))[0] is False
+    await rig.do(condition.release())
+    await rig.do(condition.release())
+    waiting = []
+    for number in range(3):
+        owner = f"number {number}"
+        assert await rig.do(condition.acquire(owner=owner)) is True
+        waiting.append(await rig.start(condition.wait, owner=owner))
+        await rig.parked(number + 1)
+    assert await rig.do(condition.sleeping()) == 3
+    assert await rig.do(condition.acquire()) is True
+    await rig.do(condition.notify())
+    assert await rig.do(condition.sleeping()) == 2
+    await rig.do(condition.notify_all())
+    assert await rig.do(condition.sleeping()) == 0
+    assert await rig.do(condition.waiting()) == 3
+    await rig.do(condition.release())
+    for number, one in enumerate(waiting):
+        assert await one.result() is True
+        who, _, _ = await rig.do(condition.holder())
+        assert f"number {number}" in who
+        await rig.do(condition.release(owner=f"number {number}"))
+    assert await rig.do(condition.locked()) is False
+    assert await rig.do(condition.acquire()) is True
+    await fails(rig, NotOwner, condition.release, "somebody else")
+    await rig.do(condition.release())
 
 
 @scenario

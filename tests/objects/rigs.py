@@ -183,7 +183,7 @@ class PureRig(Rig):
         self.parked: list[tuple[int, Waiter[Any]]] = []
 
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
-        arguments = bind(kind.__name__, kind.maker, copy.deepcopy(given), copy.deepcopy(named))
+        arguments = bind(kind.__name__, kind.maker, self._plain(given), self._plain(named))
         self.objects.append(kind(*arguments))
         return self._proxy(kind, len(self.objects) - 1)
 
@@ -205,7 +205,7 @@ class PureRig(Rig):
         if not isinstance(result, Waiter):
             return copy.deepcopy(result)
         parked = Parked()
-        parked.take_back = result.cancel
+        parked.take_back = lambda: self._take_back(result)
         self.parked.append((session, result))
         if result.state != "parked":
             self._settled(parked, result)
@@ -214,6 +214,11 @@ class PureRig(Rig):
         if result.timeout is not None:
             self.clock.call_later(result.timeout, result.expire)
         return parked
+
+    def _take_back(self, waiter: Waiter[Any]) -> bool:
+        waiter.listener = None
+        outcome = waiter.retract()
+        return True if outcome is None else outcome  # None: it will be
 
     def _settled(self, parked: Parked, waiter: Waiter[Any]) -> None:
         if self.keeps:
@@ -235,6 +240,16 @@ class PureRig(Rig):
         self.holders[session].end()
         self.holders[session] = self._holder(session)
 
+    def _plain(self, given: Any) -> Any:
+        """Copy arguments; a proxy stands for its object."""
+        if isinstance(given, tuple):
+            return tuple(map(self._plain, given))
+        if isinstance(given, dict):
+            return {key: self._plain(value) for key, value in given.items()}
+        if isinstance(given, Proxy):
+            return self.objects[given._reference.object_id]
+        return copy.deepcopy(given)
+
     def _holder(self, session: int) -> Holder:
         clock = self.clock
         return Holder(f"session {session}", self.fences, clock.now, clock.call_later)
@@ -251,7 +266,14 @@ class SessionRig(Rig):
         keys = KeyCodec(values)
         self.decode_key = keys.decode
         self.plans = Plans(
-            Leaves(keys.encode, values.encode, keys.decode, values.decode, keys.decode)
+            Leaves(
+                keys.encode,
+                values.encode,
+                keys.decode,
+                values.decode,
+                keys.decode,
+                encode_object=lambda proxy: proxy._reference.object_id,
+            )
         )
         self.servers: list[ServerSession] = []
         self.clients: list[ClientSession[tuple[Operation[..., Any], int, Parked]]] = []
@@ -339,7 +361,7 @@ class SessionRig(Rig):
         outcome = Parked()
         assert self.clients[number].cancel(call_id, (operation, call_id, outcome))
         self.pump()
-        return bool(outcome.result() == 0)
+        return not outcome.done or bool(outcome.result() == 0)  # not done: it will be
 
     def end(self, session: int, *, well: bool = True) -> None:
         if well:

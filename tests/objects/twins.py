@@ -132,6 +132,11 @@ class Model:
             self.answer(first, first.on_timeout)
         self.time = end
 
+    def take_back(self, wait: "Wait") -> None:
+        """Let one who waits go at his own wish."""
+        self.waits.remove(wait)
+        self.serve()
+
     def serve(self) -> None:
         """Give those who wait what there is."""
         raise NotImplementedError
@@ -202,8 +207,7 @@ class PatientTwins(Twins):
         """Take one of the calls that wait back."""
         _session, calls = self.waiting.pop(position % len(self.waiting))
         wait = next(wait for wait in self.model.waits if wait.parked in calls)
-        self.model.waits.remove(wait)
-        self.model.serve()
+        self.model.take_back(wait)
         for call in calls:
             if call is not wait.parked:
                 assert call.take_back(), "a call that waits cannot be taken back"

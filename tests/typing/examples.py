@@ -17,6 +17,7 @@ from aiomanager import (
     MISSING,
     ArrayProxy,
     BoundedSemaphoreProxy,
+    ConditionProxy,
     DictProxy,
     EventProxy,
     JoinableQueueProxy,
@@ -29,6 +30,7 @@ from aiomanager import (
     SetProxy,
     SyncArrayProxy,
     SyncBoundedSemaphoreProxy,
+    SyncConditionProxy,
     SyncDictProxy,
     SyncEventProxy,
     SyncJoinableQueueProxy,
@@ -86,6 +88,7 @@ async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.Event(), EventProxy)
     assert_type(await m.Lock(), LockProxy)
     assert_type(await m.RLock(), RLockProxy)
+    assert_type(await m.Condition(await m.Lock()), ConditionProxy)
     assert_type(await m.Semaphore(2), SemaphoreProxy)
     assert_type(await m.BoundedSemaphore(2), BoundedSemaphoreProxy)
     assert_type(await m.Queue(3), QueueProxy[Any])
@@ -110,6 +113,7 @@ async def named_factories(m: aiomanager.Manager) -> None:
     assert_type(await m.named.Event("e"), EventProxy)
     assert_type(await m.named.Lock("k"), LockProxy)
     assert_type(await m.named.RLock("k"), RLockProxy)
+    assert_type(await m.named.Condition("k"), ConditionProxy)
     assert_type(await m.named.Semaphore("k", 2), SemaphoreProxy)
     assert_type(await m.named.BoundedSemaphore("k", 2), BoundedSemaphoreProxy)
     votes: DictProxy[str, int] = await m.named.dict("votes")
@@ -133,6 +137,7 @@ def sync_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.Event(), SyncEventProxy)
     assert_type(m.Lock(), SyncLockProxy)
     assert_type(m.RLock(), SyncRLockProxy)
+    assert_type(m.Condition(m.RLock()), SyncConditionProxy)
     assert_type(m.Semaphore(2), SyncSemaphoreProxy)
     assert_type(m.BoundedSemaphore(2), SyncBoundedSemaphoreProxy)
     assert_type(m.Queue(3), SyncQueueProxy[Any])
@@ -157,6 +162,7 @@ def sync_named_factories(m: aiomanager.sync.Manager) -> None:
     jobs: SyncJoinableQueueProxy[str] = m.named.JoinableQueue("jobs")
     assert_type(jobs, SyncJoinableQueueProxy[str])
     assert_type(m.named.RLock("k"), SyncRLockProxy)
+    assert_type(m.named.Condition("k"), SyncConditionProxy)
     assert_type(m.named.Semaphore("k", 2), SyncSemaphoreProxy)
     assert_type(m.named.BoundedSemaphore("k", 2), SyncBoundedSemaphoreProxy)
     queue: SyncQueueProxy[str] = m.named.Queue("q")
@@ -411,6 +417,23 @@ async def rlocks(lock: RLockProxy) -> None:
         assert_type(acquired, bool)
     assert_type(lock.sync.acquire(timeout=1), bool)
     assert_type(lock.sync.fence, int)
+
+
+async def conditions(condition: ConditionProxy) -> None:
+    async def later() -> list[int]:
+        return [1]
+
+    async with condition as held:
+        assert_type(held, ConditionProxy)
+        assert_type(await condition.wait(1.5), bool)
+        assert_type(await condition.wait_for(lambda: 1, timeout=2), int)
+        assert_type(await condition.wait_for(later), list[int])
+        assert_type(await condition.notify(2), None)
+        assert_type(await condition.notify_all(), None)
+    assert_type(condition.sync, SyncConditionProxy)
+    with condition.sync:
+        assert_type(condition.sync.wait(), bool)
+        assert_type(condition.sync.wait_for(lambda: "x"), str)
 
 
 async def semaphores(semaphore: SemaphoreProxy, bounded: BoundedSemaphoreProxy) -> None:
