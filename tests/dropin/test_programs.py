@@ -22,7 +22,6 @@ WITH_FORKSERVER = frozenset({"nested_proxies", "own_class", "joinable_queue", "e
 PORT = "50000"
 # These use types that have not landed.
 WAITING = {
-    "array_by_parts",
     "barrier_phases",
     "condition_between_stages",
     "limited_downloads",
