@@ -517,8 +517,13 @@ class SyncManager(BaseManager):
         """Make a shared joinable queue with room for `maxsize` items, without limit for 0."""
         return self._make(JoinableQueueProxy, (maxsize,), {})  # pyright: ignore[reportUnknownVariableType]
 
-    def Array(self, typecode: str, sequence: Any) -> ArrayProxy:  # noqa: N802
-        """Make a shared array of numbers, as `array.array(typecode, sequence)` has them."""
+    def Array(  # noqa: N802
+        self, typecode: str, sequence: Any, lock: bool = True
+    ) -> ArrayProxy:
+        """Make a shared array of numbers, as `array.array(typecode, sequence)` has them.
+
+        `lock` means nothing.
+        """
 
         def numbers() -> tuple[str, Any]:
             return typecode, array(typecode, plain_copy(sequence))

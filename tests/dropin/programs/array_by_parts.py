@@ -11,7 +11,7 @@ def square(array, first, last):
 if __name__ == "__main__":
     with mp.Manager() as manager:
         array = manager.Array("i", range(8))
-        floats = manager.Array("d", [0.5] * 3)
+        floats = manager.Array("d", [0.5] * 3, lock=False)
         parts = [mp.Process(target=square, args=(array, at, at + 4)) for at in (0, 4)]
         for part in parts:
             part.start()
