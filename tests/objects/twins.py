@@ -59,8 +59,10 @@ def outcome(function: Callable[[], Any]) -> Any:
 class Twins:
     """One shared object on each rig, and the model of it."""
 
+    rig_types: tuple[Callable[[], Rig], ...] = (PureRig, SessionRig)
+
     def __init__(self, kind: type[SharedObject], model: Any, *given: Any, **named: Any) -> None:
-        self.rigs: tuple[Rig, ...] = (PureRig(), SessionRig())
+        self.rigs = tuple(make() for make in self.rig_types)
         self.proxies = [rig.make(kind, *given, **named) for rig in self.rigs]  # type: ignore[attr-defined]
         self.model = model
         self.names_steps = False

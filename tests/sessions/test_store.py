@@ -3,16 +3,17 @@
 import gc
 from typing import Any
 
+import msgpack
 import pytest
 
-from aiomanager.errors import ObjectGone
+from aiomanager.errors import NeedsNeutralValue, ObjectGone
 from aiomanager.objects import TYPES
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.list import List
 from aiomanager.objects.queue import Queue
 from aiomanager.objects.value import Value
 from aiomanager.protocol.keys import KeyCodec
-from aiomanager.protocol.messages import HOLD, POST, RELEASE, encode
+from aiomanager.protocol.messages import ERROR, HOLD, POST, RELEASE, encode
 from aiomanager.protocol.values import ValueCodec
 from aiomanager.sessions.plans import Leaves, Plans
 from aiomanager.sessions.server import LINGER
@@ -210,6 +211,32 @@ def test_a_name_belongs_to_one_kind_of_object(
     assert answer[3] == 311
     assert said in answer[4]
     assert world.store.count() == {"objects": 1, "names": 1}
+
+
+def test_a_named_array_has_one_type_code(user: User) -> None:
+    wire = user.line.value(MANAGER, "named", "Array", "a", ["d", 2])
+    assert user.line.value(MANAGER, "named", "Array", "a", ["d", 5]) == wire
+    answer = user.line.call(MANAGER, "named", "Array", "a", ["i", 2])
+    assert answer[3] == 311
+    assert "has type code 'd', not 'i'" in answer[4]
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", b"\x94\xa2i4\x91\x02\xa1C\xa0abcd"])
+def test_a_malformed_array_harms_nothing(user: User, data: bytes) -> None:
+    numbers = user.line.make("Array", "i", 1)
+    value = msgpack.packb(msgpack.ExtType(12, data))
+    assert user.line.call(numbers, "set_slice", value)[0] == ERROR
+    assert user.line.call(MANAGER, "create", "Array", ["i", value])[0] == ERROR
+    assert user.line.value(numbers, "get_item", 0) == 0
+
+
+def test_arrays_that_the_server_does_not_open(user: User) -> None:
+    numbers = user.line.make("Array", "d", 4)
+    # Complex numbers; two dimensions.
+    for head in (["c8", [1], "C", ""], ["f4", [1, 2], "C", "numpy"]):
+        value = msgpack.packb(msgpack.ExtType(12, msgpack.packb(head) + bytes(8)))
+        assert user.line.call(numbers, "set_slice", value)[3] == NeedsNeutralValue.code
+    assert user.line.value(numbers, "length") == 4
 
 
 def test_statistics_count_everything(world: World, user: User, other: User) -> None:
