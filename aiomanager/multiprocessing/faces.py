@@ -1,9 +1,11 @@
 """The drop-in's proxy of each shared type: the blocking one, looking as the standard library's."""
 
+import threading
+from array import array
 from collections.abc import Iterator, Mapping
 from multiprocessing.managers import Namespace as _PlainNamespace
 from queue import Queue as _PlainQueue
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.proxies import AutoProxy, BaseProxy, NativeProxy, forwarding
@@ -14,6 +16,14 @@ from aiomanager.objects.list import List, SyncListProxy
 from aiomanager.objects.lock import Lock, SyncLockProxy
 from aiomanager.objects.namespace import Namespace
 from aiomanager.objects.queue import JoinableQueue, Queue, SyncJoinableQueueProxy, SyncQueueProxy
+from aiomanager.objects.rlock import RLock, SyncRLockProxy
+from aiomanager.objects.semaphore import (
+    BoundedSemaphore,
+    Semaphore,
+    SyncBoundedSemaphoreProxy,
+    SyncSemaphoreProxy,
+)
+from aiomanager.objects.set import Set, SyncSetProxy
 from aiomanager.objects.value import SyncValueProxy, Value
 from aiomanager.operation import K, V
 from aiomanager.waiter import ANYBODY
@@ -21,14 +31,19 @@ from aiomanager.waiter import ANYBODY
 __all__ = (
     "AcquirerProxy",
     "ArrayProxy",
+    "BoundedSemaphoreProxy",
     "DictProxy",
     "EventProxy",
     "IteratorProxy",
     "JoinableQueueProxy",
     "ListProxy",
+    "LockProxy",
     "NamespaceProxy",
     "PoolProxy",
     "QueueProxy",
+    "RLockProxy",
+    "SemaphoreProxy",
+    "SetProxy",
     "ValueProxy",
     "native_face",
 )
@@ -159,10 +174,32 @@ class EventProxy(NativeProxy, SyncEventProxy):
         return f"<threading.Event at {self._reference.object_id:#x}: {state}>"
 
 
-class AcquirerProxy(NativeProxy, SyncLockProxy):
+class AcquirerProxy(BaseProxy):
+    """The base of what is acquired and released; also for a program's own classes of that kind."""
+
+    _exposed_: ClassVar[tuple[str, ...]] = ("acquire", "release")
+    _by_name = True
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Acquire it and tell whether, within `timeout` seconds if given."""
+        given = (blocking,) if timeout is None else (blocking, timeout)
+        return cast("bool", self._callmethod("acquire", given))
+
+    def release(self) -> None:
+        """Release it."""
+        self._callmethod("release")
+
+    def __enter__(self) -> Any:
+        return self._callmethod("acquire")
+
+    def __exit__(self, *_error: object) -> None:
+        self._callmethod("release")
+
+
+class LockProxy(NativeProxy, SyncLockProxy, AcquirerProxy):
     """A shared lock, which one may acquire and another release."""
 
-    _exposed_ = ("acquire", "release")
+    _exposed_ = ("acquire", "release", "locked")
     _typeid = "Lock"
 
     def _shown(self) -> str:
@@ -189,10 +226,93 @@ class AcquirerProxy(NativeProxy, SyncLockProxy):
         Raises:
             RuntimeError: the lock is not held, or was acquired for an `owner`.
         """
-        super().release(owner)
+        super().release(owner)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
     def __exit__(self, *_error: object) -> None:
         self._post(Lock.release, ANYBODY)
+
+
+class RLockProxy(NativeProxy, SyncRLockProxy, AcquirerProxy):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A shared lock that belongs to a thread, which may acquire it again."""
+
+    _exposed_ = ("acquire", "release", "locked")
+    _typeid = "RLock"
+
+    def _shown(self) -> str:
+        state = "locked" if self.locked() else "unlocked"
+        return f"<{state} _thread.RLock object at {self._reference.object_id:#x}>"
+
+
+class SemaphoreProxy(NativeProxy, SyncSemaphoreProxy, AcquirerProxy):
+    """A shared semaphore, which one may acquire and another release."""
+
+    _exposed_ = ("acquire", "release")
+    _typeid = "Semaphore"
+
+    def _shown(self) -> str:
+        number = self._reference.object_id
+        return f"<threading.{self._typeid} at {number:#x}: value={self.value()}>"
+
+    def acquire(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+        blocking: bool = True,
+        timeout: float | None = None,
+        lease: float | None = None,
+        owner: str | None = ANYBODY,
+    ) -> bool:
+        """Take a permit, once there is one; tell whether that was within `timeout` seconds.
+
+        Anybody may give it back, unless `owner` is named. With a `lease` it comes back by itself
+        after so many seconds.
+
+        Raises:
+            ValueError: a timeout for a call that does not block, or a lease that is not positive.
+        """
+        return cast("bool", super().acquire(blocking, timeout, lease, owner))  # type: ignore[call-arg]  # pyright: ignore
+
+    def release(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, owner: str | None = ANYBODY
+    ) -> None:
+        """Give a permit back; the longest waiting caller gets it.
+
+        Raises:
+            ValueError: of a BoundedSemaphore, when no permit is out.
+        """
+        super().release(owner)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+    def __exit__(self, *_error: object) -> None:
+        self._post(Semaphore.release, ANYBODY)
+
+
+class BoundedSemaphoreProxy(SemaphoreProxy, SyncBoundedSemaphoreProxy):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A shared semaphore that never has more permits than it was made with."""
+
+    _typeid = "BoundedSemaphore"
+
+
+# The standard library has one class for all of them; programs see its name.
+for _face in (LockProxy, RLockProxy, SemaphoreProxy, BoundedSemaphoreProxy):
+    _face.__name__ = AcquirerProxy.__name__
+
+
+class SetProxy(NativeProxy, SyncSetProxy[K]):
+    """A shared set."""
+
+    _exposed_ = (
+        "__and__", "__class_getitem__", "__contains__", "__iand__", "__ior__", "__isub__",
+        "__iter__", "__ixor__", "__len__", "__or__", "__rand__", "__ror__", "__rsub__", "__rxor__",
+        "__sub__", "__xor__", "__ge__", "__gt__", "__le__", "__lt__", "add", "clear", "copy",
+        "difference", "difference_update", "discard", "intersection", "intersection_update",
+        "isdisjoint", "issubset", "issuperset", "pop", "remove", "symmetric_difference",
+        "symmetric_difference_update", "union", "update",
+    )  # fmt: skip
+    _typeid = "set"
+
+    def _shown(self) -> str:
+        return repr(self.copy())
+
+    def _getvalue(self) -> set[K]:
+        return self.copy()
 
 
 class QueueProxy(NativeProxy, SyncQueueProxy[V]):
@@ -294,7 +414,11 @@ DropInChannel.faces.update(
             List: ListProxy,
             Value: ValueProxy,
             Event: EventProxy,
-            Lock: AcquirerProxy,
+            Lock: LockProxy,
+            RLock: RLockProxy,
+            Semaphore: SemaphoreProxy,
+            BoundedSemaphore: BoundedSemaphoreProxy,
+            Set: SetProxy,
             Queue: QueueProxy,
             JoinableQueue: JoinableQueueProxy,
             Array: ArrayProxy,
@@ -318,5 +442,14 @@ def native_face(
 _NATIVE: dict[tuple[Any, Any], type[BaseProxy]] = {
     (dict, DictProxy): DictProxy,
     (list, ListProxy): ListProxy,
+    (set, SetProxy): SetProxy,
+    (array, ArrayProxy): ArrayProxy,
     (_PlainQueue, None): QueueProxy,
+    (_PlainNamespace, NamespaceProxy): NamespaceProxy,
+    (threading.Event, EventProxy): EventProxy,
+    (threading.Lock, AcquirerProxy): LockProxy,
+    (threading.RLock, AcquirerProxy): RLockProxy,
+    (threading.Semaphore, AcquirerProxy): SemaphoreProxy,
+    (threading.BoundedSemaphore, AcquirerProxy): BoundedSemaphoreProxy,
 }
+"""By what was registered, and its proxy class: the one of the shared type in its place."""

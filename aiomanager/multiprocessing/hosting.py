@@ -46,7 +46,7 @@ Answer: TypeAlias = tuple[str, Opaque, int, str, list[str]]
 """What comes of a call: its kind, and
 
     return          the result
-    error           the exception that the method raised
+    error           the exception that the method raised, and the text of its traceback
     traceback       the text of what went wrong on the way to the method
     unserializable  the representation of a result that cannot travel
     hosted          a new reference: [typeid, proxy class], object id, "", exposed methods
@@ -275,12 +275,11 @@ class Workshop(SharedObject, name="workshop"):
         encode = self._home.encode
         try:
             if kind == ERROR:
-                _check_pickle(value)
+                _check_pickle(value[0])
             return kind, encode(value)
         except Exception:
             if kind == ERROR:
-                text = "".join(traceback.format_exception(value))
-                return TRACEBACK, encode(f"{text}(the exception itself cannot be sent)\n")
+                return TRACEBACK, encode(f"{value[1]}(the exception itself cannot be sent)\n")
             return UNSERIALIZABLE, encode(f"{value!r}\n{traceback.format_exc()}")
 
     def _create(
@@ -367,8 +366,9 @@ class Hosted(SharedObject, name="hosted"):
             if isinstance(result, Awaitable):
                 result = workshop._finished(cast("Awaitable[Any]", result))  # pyright: ignore[reportPrivateUsage]
         except Exception as error:
-            # Without the frames of this file, and without a circle through this one.
-            raise _Answered(ERROR, error.with_traceback(None)) from None
+            text = traceback.format_exc()
+            # Without its frames, which would keep everything in them alive.
+            raise _Answered(ERROR, (error.with_traceback(None), text)) from None
         typeid = self._typeids.get(method)
         if typeid is not None:
             return workshop._create(typeid, (result,), {})  # pyright: ignore[reportPrivateUsage]

@@ -19,19 +19,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
 
 from aiomanager.client._channel import Endpoint, remember_channel
-from aiomanager.errors import ConnectionLost, ObjectGone
+from aiomanager.errors import ConnectionLost, ObjectGone, SessionLost
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
     ArrayProxy,
+    BoundedSemaphoreProxy,
     DictProxy,
     EventProxy,
     IteratorProxy,
     JoinableQueueProxy,
     ListProxy,
+    LockProxy,
     NamespaceProxy,
     PoolProxy,
     QueueProxy,
+    RLockProxy,
+    SemaphoreProxy,
+    SetProxy,
     ValueProxy,
 )
 from aiomanager.multiprocessing.hosting import WORKSHOP, Entry, Workshop
@@ -66,6 +71,7 @@ __all__ = (
     "NamespaceProxy",
     "PoolProxy",
     "RemoteError",
+    "SetProxy",
     "SharedMemoryManager",
     "SyncManager",
     "Token",
@@ -363,7 +369,11 @@ class BaseManager:
         self._check_started()
         try:
             arguments = given() if callable(given) else given
-            return cast("P", self._channel.make(face, arguments, named))
+            try:
+                return cast("P", self._channel.make(face, arguments, named))
+            except SessionLost:
+                # With a successor of the server, perhaps. What was made before dies unseen.
+                return cast("P", self._channel.make(face, arguments, named))
         except ConnectionLost:
             raise
         except Exception as error:
@@ -385,8 +395,13 @@ class BaseManager:
         channel = self._channel
         if self._workshop is None:
             self._workshop = _workshop_of(channel)
+        arguments = (typeid, (given, dict(named)))
         try:
-            answer = self._workshop.create(typeid, (given, dict(named)))
+            try:
+                answer = self._workshop.create(*arguments)
+            except SessionLost:
+                # With a successor of the server, perhaps. What was made before dies unseen.
+                answer = self._workshop.create(*arguments)
         except ObjectGone:
             raise RemoteError(
                 f"KeyError: {typeid!r}: the server at {channel.endpoint.address.url} has only "
@@ -505,9 +520,21 @@ class SyncManager(BaseManager):
         """Make a shared event, its flag down."""
         return self._make(EventProxy, (), {})
 
-    def Lock(self) -> AcquirerProxy:  # noqa: N802
-        """Make a shared lock."""
-        return self._make(AcquirerProxy, (), {})
+    def Lock(self) -> LockProxy:  # noqa: N802
+        """Make a shared lock, which one may acquire and another release."""
+        return self._make(LockProxy, (), {})
+
+    def RLock(self) -> RLockProxy:  # noqa: N802
+        """Make a shared lock that belongs to a thread, which may acquire it again."""
+        return self._make(RLockProxy, (), {})
+
+    def Semaphore(self, value: int = 1) -> SemaphoreProxy:  # noqa: N802
+        """Make a shared semaphore with so many permits."""
+        return self._make(SemaphoreProxy, (value,), {})
+
+    def BoundedSemaphore(self, value: int = 1) -> BoundedSemaphoreProxy:  # noqa: N802
+        """Make a shared semaphore that never has more permits than these."""
+        return self._make(BoundedSemaphoreProxy, (value,), {})
 
     def Queue(self, maxsize: int = 0) -> QueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""
@@ -537,6 +564,10 @@ class SyncManager(BaseManager):
     def list(self, items: Iterable[V] = (), /) -> ListProxy[V]:
         """Make a shared list."""
         return self._make(ListProxy, (items,), {})  # pyright: ignore[reportUnknownVariableType]
+
+    def set(self, elements: Iterable[K] = (), /) -> SetProxy[K]:
+        """Make a shared set."""
+        return self._make(SetProxy, (elements,), {})  # pyright: ignore[reportUnknownVariableType]
 
     def dict(
         self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V

@@ -49,6 +49,13 @@ class RemoteError(Exception):
         return f"\n{line}\n{self.args[0]}{line}"
 
 
+class RemoteTraceback(Exception):
+    """The cause of an exception that a method raised in the server: where that was."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
 class Token:
     """Names a shared object: its typeid, its server's address and its id there."""
 
@@ -215,10 +222,12 @@ def taken(channel: DropInChannel, answer: Any, manager: Any) -> Any:
     if kind == RETURN:
         return value
     if kind == ERROR:
+        error, text = value
+        error.__cause__ = RemoteTraceback(text)
         try:
-            raise value
+            raise error
         finally:
-            del value, answer  # else they and this frame keep each other alive
+            del error, value, answer  # else they and this frame keep each other alive
     if kind == UNSERIALIZABLE:
         raise RemoteError(f"Unserializable message: {value}")
     if kind == TRACEBACK:

@@ -7,8 +7,8 @@ from typing import Any, assert_type
 import aiomanager.multiprocessing as multiprocessing
 from aiomanager.multiprocessing.connection import Connection
 from aiomanager.multiprocessing.context import SpawnContext
+from aiomanager.multiprocessing.faces import LockProxy
 from aiomanager.multiprocessing.managers import (
-    AcquirerProxy,
     BaseManager,
     DictProxy,
     EventProxy,
@@ -55,7 +55,7 @@ def containers(manager: SyncManager) -> None:
 
 def synchronization(manager: SyncManager) -> None:
     lock, event, q = manager.Lock(), manager.Event(), manager.Queue(5)
-    assert_type(lock, AcquirerProxy)
+    assert_type(lock, LockProxy)
     assert_type(lock.acquire(timeout=1.5), bool)
     with lock as acquired:
         assert_type(acquired, bool)
