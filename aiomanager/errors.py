@@ -7,6 +7,7 @@ ManagerError
  |    +-- VersionMismatch          no common protocol version
  +-- AuthenticationFailed          the peer does not know the key
  +-- ConnectionLost                no server there, or it went away (also ConnectionError, EOFError)
+ |    +-- ServerBusy               too many connect at once: try again
  |    +-- SessionLost              the server no longer knows this session: what it held is released
  |         +-- SessionMoved        a newer connection has taken this session over
  +-- CallError                     one call was refused; nothing was changed
@@ -55,6 +56,7 @@ __all__ = (
     "NotOwner",
     "ObjectGone",
     "ProtocolError",
+    "ServerBusy",
     "ServerError",
     "SessionLost",
     "SessionMoved",
@@ -108,6 +110,12 @@ class ConnectionLost(ManagerError, ConnectionError, EOFError):
     """The server cannot be reached, or went away during a call."""
 
     code = 105
+
+
+class ServerBusy(ConnectionLost):
+    """Too many clients connect at once; the server takes more in a moment."""
+
+    code = 106
 
 
 class SessionLost(ConnectionLost):

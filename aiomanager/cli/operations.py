@@ -56,13 +56,16 @@ def _type(kind: type[SharedObject]) -> dict[str, Any]:
 
 
 def _operation(operation: Operation[..., Any]) -> dict[str, Any]:
-    return {
+    found: dict[str, Any] = {
         "name": operation.name,
         "kind": _kind(operation),
         "parameters": [_parameter(one) for one in operation.parameters],
         "result": str(operation.signature.result),
-        "doc": cleandoc(operation.__doc__ or ""),
     }
+    if operation.client_side is not None:
+        found["fallback"] = True
+    found["doc"] = cleandoc(operation.__doc__ or "")
+    return found
 
 
 def _kind(operation: Operation[..., Any]) -> str:

@@ -25,6 +25,7 @@ from aiomanager.errors import (
     ManagerError,
     NeedsNeutralValue,
     ProtocolError,
+    ServerBusy,
     SessionLost,
 )
 from aiomanager.operation import Operation, drive
@@ -372,13 +373,25 @@ class AsyncChannel(ChannelBase):
 
     async def _begin(self) -> None:
         """Open a session over a new connection."""
-        connection = await self._connect(None)
+        connection = await self._first_connection()
         welcome = cast("ClientHandshake", connection.handshake).welcome
         assert welcome is not None
         self._grace = welcome.grace
         self._session = ClientSession(welcome.session, welcome.limits)
         self.book.join(welcome.server, welcome.session)
         self._carry(connection, self._session)
+
+    async def _first_connection(self) -> Carrier:
+        deadline = monotonic() + CONNECT_SECONDS
+        pause = 0.005
+        while True:
+            try:
+                return await self._connect(None)
+            except ServerBusy:
+                if monotonic() + pause > deadline:
+                    raise
+            await anyio.sleep(pause)
+            pause = min(pause * 2, 0.5)
 
     def _carry(self, connection: Carrier, session: ClientSession[Answer]) -> None:
         """Have a connection carry the session."""

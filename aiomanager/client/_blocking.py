@@ -31,6 +31,7 @@ from aiomanager.errors import (
     ManagerError,
     NeedsNeutralValue,
     ProtocolError,
+    ServerBusy,
     SessionLost,
 )
 from aiomanager.operation import Operation, drive_blocking
@@ -66,7 +67,7 @@ class _Connection:
         """Whether the next call keeps what this one is granted, and the kernel tells the server
         of a process that died whether it had read its answers."""
         self._process = os.getpid()
-        welcome = self._connect(None)
+        welcome = self._first_welcome()
         self._grace = welcome.grace
         self.session: ClientSession[bool] = ClientSession(welcome.session, welcome.limits)
         channel.book.join(welcome.server, welcome.session)
@@ -163,13 +164,24 @@ class _Connection:
     def _answer(self, data: bytes) -> list[Any]:
         """Read on behind `data` until the one call under way is answered."""
         while True:
-            for _, message in self.session.receive_data(data):
+            for _, message in self._take(data):
                 if self.session.stream.ack_due:
                     self._send()  # the server keeps a large answer until it is confirmed
                 return message
             if self.session.has_output:
                 self._send()
             data = self._read()
+
+    def _take(self, data: bytes) -> list[tuple[bool, list[Any]]]:
+        """Return the answers in bytes of the session.
+
+        Raises:
+            SessionLost: the server broke the protocol, and would again.
+        """
+        try:
+            return self.session.receive_data(data)
+        except ProtocolError as error:
+            raise self._lose(SessionLost(f"the server broke the protocol: {error}")) from None
 
     def _read(self) -> bytes:
         """Return more bytes of the session; resumes it when the connection breaks."""
@@ -215,7 +227,7 @@ class _Connection:
             session.cancel(call_id, True)
         self._send()
         while session.cancelling:
-            session.receive_data(self._read())
+            self._take(self._read())
         self._dirty = False
 
     def _resume(self) -> None:
@@ -262,6 +274,18 @@ class _Connection:
         return self.lost
 
     # The socket
+
+    def _first_welcome(self) -> Welcome:
+        deadline = time.monotonic() + self._connect_seconds
+        pause = 0.005
+        while True:
+            try:
+                return self._connect(None)
+            except ServerBusy:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
 
     def _connect(self, resume: Resume | None) -> Welcome:
         endpoint = self._channel.endpoint

@@ -4,10 +4,13 @@ from typing import Final
 
 from aiomanager.errors import BadEncoding, FrameTooLarge
 
-__all__ = ("MAX_FRAME", "FrameBuffer", "frame")
+__all__ = ("MAX_FRAME", "MIN_FRAME", "FrameBuffer", "frame")
 
 MAX_FRAME: Final = 1 << 30
 """The largest payload that the format allows; both sides agree on a smaller one or this."""
+
+MIN_FRAME: Final = 1 << 12
+"""The smallest limit that the two may agree on: any error's message fits."""
 
 _SMALL = 1 << 12
 

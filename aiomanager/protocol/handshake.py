@@ -19,6 +19,7 @@ from aiomanager.errors import (
     exception_of,
 )
 from aiomanager.protocol._msgpack import new_packer, unpack, walk
+from aiomanager.protocol.frames import MAX_FRAME, MIN_FRAME
 
 __all__ = (
     "IMPLICIT_KEEP",
@@ -201,6 +202,7 @@ def _is_limits(value: Any) -> bool:
         _is(value, dict)
         and {"frame", "calls"} <= value.keys()
         and all(map(_is_uint, value.values()))
+        and MIN_FRAME <= value["frame"] <= MAX_FRAME
     )
 
 
@@ -220,7 +222,10 @@ _ID: Final[_Kind] = (_is_id, "16 bytes")
 _NONCE: Final[_Kind] = (_is_nonce, "32 bytes")
 _BOOL: Final[_Kind] = (lambda v: _is(v, bool), "true or false")
 _SECONDS: Final[_Kind] = (_is_seconds, "a number of seconds")
-_LIMITS: Final[_Kind] = (_is_limits, "a map of integers with 'frame' and 'calls'")
+_LIMITS: Final[_Kind] = (
+    _is_limits,
+    f"integers, with 'calls', and 'frame' of {MIN_FRAME} to {MAX_FRAME}",
+)
 _RESUME: Final[_Kind] = (_is_resume, "nil, or 16 bytes and two integers")
 
 

@@ -18,7 +18,7 @@ from aiomanager.errors import ManagerError, ProtocolError, SessionLost
 from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, is_loopback
 from aiomanager.protocol.frames import FrameBuffer
-from aiomanager.protocol.handshake import IMPLICIT_KEEP, ServerHandshake
+from aiomanager.protocol.handshake import IMPLICIT_KEEP, ServerHandshake, refuse
 from aiomanager.server.peer import can_tell, ending, pending, pidfd_of, read_all, socket_pidfd
 from aiomanager.sessions.server import ServerCore, ServerSession
 from aiomanager.sessions.store import Store
@@ -30,9 +30,11 @@ log = logging.getLogger("aiomanager.server")
 LOCAL_GRACE = 5.0
 """Seconds for which a session outlives its connection when the client is on this machine."""
 REMOTE_GRACE = 30.0
+FIRST_BYTE_SECONDS = 2.0
 HANDSHAKE_SECONDS = 5.0
 PENDING = 128
-"""Connections that may be in the handshake at a time."""
+"""Connections that may be in the handshake at a time; as many more are told to come again."""
+TURNED_AWAY = 1024
 BACKLOG = 1024
 SETTLE_SECONDS = 0.5
 """How long what a dead process wrote last may take to be read."""
@@ -63,6 +65,8 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._session: ServerSession | None = None
         self._frames: FrameBuffer = cast("Any", None)
+        self._spoke = False
+        """Whether a byte has come."""
         self._pid = 0
         self._pidfd = -1
         self._read_to = 0
@@ -73,7 +77,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         server = self._server
         if len(server.pending) >= PENDING:
-            self._transport.abort()
+            self._turn_away()
             return
         server.pending.add(self)
         peer_uid = None
@@ -96,7 +100,24 @@ class _Connection(asyncio.Protocol):
             peer_uid=peer_uid,
             capabilities=(IMPLICIT_KEEP,) if told else (),
         )
-        self._timer = server.loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
+        self._timer = server.loop.call_later(FIRST_BYTE_SECONDS, self._transport.abort)
+
+    def _turn_away(self) -> None:
+        """Say that too many are here, and close when the client has spoken, or has no time to."""
+        server = self._server
+        if len(server.turned_away) >= TURNED_AWAY:
+            self._transport.abort()
+            return
+        server.turned_away.add(self)
+        self._transport.write(
+            refuse(106, f"{PENDING} others are connecting at this moment; try again")
+        )
+        self._timer = server.loop.call_later(FIRST_BYTE_SECONDS, self._transport.abort)
+
+    def _too_slow(self) -> None:
+        if self._handshake is not None:
+            seconds = HANDSHAKE_SECONDS
+            self._refuse(self._handshake.refuse(105, f"the handshake took more than {seconds} s"))
 
     def descriptor(self) -> int:
         """Return the socket's descriptor; -1 when it is closed."""
@@ -126,7 +147,12 @@ class _Connection(asyncio.Protocol):
     def _shake(self, data: bytes) -> None:
         handshake = self._handshake
         if handshake is None:
+            self._transport.close()  # it was turned away, or refused
             return
+        if self._timer is not None and not self._spoke:
+            self._timer.cancel()
+            self._timer = self._server.loop.call_later(HANDSHAKE_SECONDS, self._too_slow)
+        self._spoke = True
         try:
             reply = handshake.receive_data(data)
         except ManagerError as error:
@@ -202,6 +228,7 @@ class _Connection(asyncio.Protocol):
 
     def _done(self) -> None:
         self._server.pending.discard(self)
+        self._server.turned_away.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -342,6 +369,7 @@ class Server:
         self.core.on_left = self._unwatch_client
         self.address: Address = cast("Any", None)
         self.pending: set[_Connection] = set()
+        self.turned_away: set[_Connection] = set()
         self.carriers: set[_Connection] = set()
         """The connections that carry a session."""
         self._watched: dict[bytes, int] = {}
@@ -427,7 +455,7 @@ class Server:
         if self._listening is not None:
             self._listening.close()
         self._remove()
-        for connection in list(self.pending):
+        for connection in [*self.pending, *self.turned_away]:
             connection._transport.abort()  # pyright: ignore[reportPrivateUsage]
         for session in list(self.core.sessions.values()):
             session.close(110, "the server shuts down")

@@ -183,7 +183,7 @@ class Plans:
             return _decode_tuple([self._decoder(part) for part in parts])
         if kind == "pairs":
             return _decode_pairs(self._decoder(parts[0]), self._decoder(parts[1]))
-        return _checked(kind)
+        return _strict(kind)
 
 
 def _spread_tuple(convert: list[Convert]) -> Convert:
@@ -306,8 +306,24 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+def _strict(kind: str) -> Convert:
+    """Return what lets exactly what travels as a plain type pass: 1 is no bool, true no integer."""
+    if kind == "raw":
+        return lambda value: value
+    if kind == "nil":
+        return lambda value: None
+    types = _TYPES[kind]
+
+    def check(value: Any) -> Any:
+        if type(value) in types:
+            return value
+        raise BadParameters(f"expected {kind}, not {_name(value)}")
+
+    return check
+
+
 def _checked(kind: str) -> Convert:
-    """Return what lets a plain value of the right type pass, on either side."""
+    """Return what makes a plain value of the right type, or one that stands for it, travel."""
     if kind == "raw":
         return lambda value: value
     if kind == "nil":

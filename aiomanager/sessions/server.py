@@ -25,7 +25,7 @@ from aiomanager.errors import (
     code_of,
 )
 from aiomanager.protocol._msgpack import unpack_message
-from aiomanager.protocol.frames import FrameBuffer, frame
+from aiomanager.protocol.frames import MAX_FRAME, MIN_FRAME, FrameBuffer, frame
 from aiomanager.protocol.handshake import Hello
 from aiomanager.protocol.keys import wire_key
 from aiomanager.protocol.messages import (
@@ -841,6 +841,11 @@ class ServerCore:
         self.store = store
         self.hands = hands
         self.limits = {**DEFAULT_LIMITS, **(limits or {})}
+        if not MIN_FRAME <= self.limits["frame"] <= MAX_FRAME:
+            raise ValueError(
+                f"a limit of frames must be from {MIN_FRAME} to {MAX_FRAME} bytes, "
+                f"not {self.limits['frame']}"
+            )
         if self.limits["calls"] < ACK_FRAMES or self.limits["window"] < 2 * ACK_BYTES:
             raise ValueError(
                 f"a limit of calls below {ACK_FRAMES}, or of the window below {2 * ACK_BYTES} "

@@ -68,6 +68,23 @@ class Entry:
         self.name: str | None = None
 
 
+def _by_name(types: Iterable[type[SharedObject]]) -> dict[str, type[SharedObject]]:
+    """Return types by their names; raise ValueError when two share one."""
+    found: dict[str, type[SharedObject]] = {}
+    for kind in types:
+        other = found.setdefault(kind.type_name, kind)
+        if other is not kind:
+            raise ValueError(
+                f"two shared types are named {kind.type_name!r}: {_place(other)} and "
+                f"{_place(kind)}. Give one of them another name: class X(SharedObject, name='...')"
+            )
+    return found
+
+
+def _place(kind: type[SharedObject]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 class Store:
     """All shared objects of one server."""
 
@@ -79,7 +96,7 @@ class Store:
         first_id: int = 1,
         max_objects: int = 10**7,
     ) -> None:
-        self.types = {kind.type_name: kind for kind in types}
+        self.types = _by_name(types)
         self.entries: dict[int, Entry] = {}
         self.names: dict[str, int] = {}
         self.fences: Iterator[int] = count(first_fence)
