@@ -224,7 +224,7 @@ _BOOL: Final[_Kind] = (lambda v: _is(v, bool), "true or false")
 _SECONDS: Final[_Kind] = (_is_seconds, "a number of seconds")
 _LIMITS: Final[_Kind] = (
     _is_limits,
-    f"integers, with 'calls', and 'frame' of {MIN_FRAME} to {MAX_FRAME}",
+    f"a map of integers with 'calls', and with 'frame' from {MIN_FRAME} to {MAX_FRAME}",
 )
 _RESUME: Final[_Kind] = (_is_resume, "nil, or 16 bytes and two integers")
 
