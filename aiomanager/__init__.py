@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiomanager.errors import AuthenticationFailed as AuthenticationFailed
+    from aiomanager.errors import BrokenBarrierError as BrokenBarrierError
     from aiomanager.errors import CallError as CallError
     from aiomanager.errors import ConnectionLost as ConnectionLost
     from aiomanager.errors import Empty as Empty
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from aiomanager.manager import connect as connect
     from aiomanager.objects.array import ArrayProxy as ArrayProxy
     from aiomanager.objects.array import SyncArrayProxy as SyncArrayProxy
+    from aiomanager.objects.barrier import BarrierProxy as BarrierProxy
+    from aiomanager.objects.barrier import SyncBarrierProxy as SyncBarrierProxy
     from aiomanager.objects.condition import ConditionProxy as ConditionProxy
     from aiomanager.objects.condition import SyncConditionProxy as SyncConditionProxy
     from aiomanager.objects.dict import DictProxy as DictProxy
@@ -67,7 +70,8 @@ _HOMES = {
     name: f"aiomanager.{home}"
     for home, names in {
         "errors": (
-            "AuthenticationFailed CallError ConnectionLost Empty Full ManagerError NameConflict "
+            "AuthenticationFailed BrokenBarrierError CallError ConnectionLost Empty Full "
+            "ManagerError NameConflict "
             "NotOwner ObjectGone SessionLost ShutDown"
         ),
         "manager": "Manager connect",
@@ -84,6 +88,7 @@ _HOMES = {
             "BoundedSemaphoreProxy SyncBoundedSemaphoreProxy SemaphoreProxy SyncSemaphoreProxy"
         ),
         "objects.condition": "ConditionProxy SyncConditionProxy",
+        "objects.barrier": "BarrierProxy SyncBarrierProxy",
         "objects.value": "ValueProxy SyncValueProxy",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",

@@ -28,6 +28,7 @@ ManagerError
 import sys
 from collections.abc import Callable
 from queue import Empty, Full
+from threading import BrokenBarrierError
 from typing import ClassVar
 
 if sys.version_info >= (3, 13):
@@ -43,6 +44,7 @@ __all__ = (
     "BadEncoding",
     "BadKey",
     "BadParameters",
+    "BrokenBarrierError",
     "CallError",
     "ConnectionLost",
     "Denied",
@@ -220,6 +222,7 @@ _BUILTIN: dict[int, type[Exception]] = {
     405: Empty,
     406: Full,
     407: ShutDown,
+    409: BrokenBarrierError,
     413: OverflowError,
     414: RuntimeError,
     415: TimeoutError,

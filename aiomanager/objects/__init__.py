@@ -7,6 +7,13 @@ from aiomanager.objects.array import (
     SyncArrayFactory,
     SyncNamedArrayFactory,
 )
+from aiomanager.objects.barrier import (
+    Barrier,
+    BarrierFactory,
+    NamedBarrierFactory,
+    SyncBarrierFactory,
+    SyncNamedBarrierFactory,
+)
 from aiomanager.objects.condition import (
     Condition,
     ConditionFactory,
@@ -115,6 +122,7 @@ TYPES: tuple[type[SharedObject], ...] = (
     BoundedSemaphore,
     Semaphore,
     Condition,
+    Barrier,
 )
 
 
@@ -132,6 +140,7 @@ class Factories(
     BoundedSemaphoreFactory,
     SemaphoreFactory,
     ConditionFactory,
+    BarrierFactory,
 ):
     """The methods of an async manager that make anonymous objects."""
 
@@ -150,6 +159,7 @@ class NamedFactories(
     NamedBoundedSemaphoreFactory,
     NamedSemaphoreFactory,
     NamedConditionFactory,
+    NamedBarrierFactory,
 ):
     """The methods of `manager.named` that find or make named objects."""
 
@@ -168,6 +178,7 @@ class SyncFactories(
     SyncBoundedSemaphoreFactory,
     SyncSemaphoreFactory,
     SyncConditionFactory,
+    SyncBarrierFactory,
 ):
     """The methods of a blocking manager that make anonymous objects."""
 
@@ -186,5 +197,6 @@ class SyncNamedFactories(
     SyncNamedBoundedSemaphoreFactory,
     SyncNamedSemaphoreFactory,
     SyncNamedConditionFactory,
+    SyncNamedBarrierFactory,
 ):
     """The methods of a blocking manager's `named` that find or make named objects."""

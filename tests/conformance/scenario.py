@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import pytest
 
 from aiomanager import MISSING
-from aiomanager.errors import NotOwner, ShutDown, VersionConflict
+from aiomanager.errors import BrokenBarrierError, NotOwner, ShutDown, VersionConflict
 from aiomanager.objects.array import Array
+from aiomanager.objects.barrier import Barrier
 from aiomanager.objects.condition import Condition
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
@@ -626,6 +627,35 @@ async def rlock_is_acquired_again_by_its_owner(rig: Rig) -> None:
     assert await rig.do(lock.locked()) is True
     await fails(rig, NotOwner, lock.release)
     await fails(rig, ValueError, lock.acquire, False, 1)
+
+
+@scenario
+async def barrier_lets_all_through_together(rig: Rig) -> None:
+    barrier = await rig.make(Barrier, 3)
+    for _ in range(2):
+        waiting = [await rig.start(barrier.arrive) for _ in range(2)]
+        await rig.parked(2)
+        last = await rig.do(barrier.arrive())
+        found = [last, *[await one.result() for one in waiting]]
+        assert sorted(index for index, _, _ in found) == [0, 1, 2]
+        assert {turn for _, turn, _ in found} == {0}
+    first = await rig.start(barrier.arrive)
+    await rig.parked(1)
+    await fails(rig, BrokenBarrierError, barrier.arrive, SHORT)
+    with pytest.raises(BrokenBarrierError):
+        await first.result()
+    await fails(rig, BrokenBarrierError, barrier.arrive)
+    await rig.do(barrier.reset())
+    first = await rig.start(barrier.arrive)
+    await rig.parked(1)
+    await rig.do(barrier.abort())
+    with pytest.raises(BrokenBarrierError):
+        await first.result()
+    alone = await rig.make(Barrier, 1, "an action")
+    assert await rig.do(alone.arrive()) == (0, 1, "an action")
+    await rig.do(alone.pass_on(1))
+    await fails(rig, BrokenBarrierError, alone.pass_on, 1)
+    await fails(rig, ValueError, alone.arrive, float("nan"))
 
 
 @scenario

@@ -30,6 +30,8 @@ OUTSIDE = {
     "threading", "_thread", "concurrent", "multiprocessing", "subprocess",
 }  # fmt: skip
 """What only floors 3 and 4 may touch."""
+WORDS = {("errors", "threading")}
+"""Where only the class of an error is taken from: users catch it."""
 WORLD = {"time", "random", "secrets", "logging"}
 """What the floors below them have no business with either: time and chance come in by hand."""
 
@@ -97,6 +99,8 @@ def strays(one: Import) -> bool:
     top = one.name.split(".")[0]
     if top == "msgpack":
         return not one.where.startswith(str(Path("protocol", "_msgpack.py")))
+    if (one.room, one.name) in WORDS:
+        return False
     return FLOORS[one.room] < 3 and top in OUTSIDE | WORLD
 
 

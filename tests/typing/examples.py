@@ -16,6 +16,7 @@ import aiomanager.sync
 from aiomanager import (
     MISSING,
     ArrayProxy,
+    BarrierProxy,
     BoundedSemaphoreProxy,
     ConditionProxy,
     DictProxy,
@@ -29,6 +30,7 @@ from aiomanager import (
     SemaphoreProxy,
     SetProxy,
     SyncArrayProxy,
+    SyncBarrierProxy,
     SyncBoundedSemaphoreProxy,
     SyncConditionProxy,
     SyncDictProxy,
@@ -88,6 +90,7 @@ async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.Event(), EventProxy)
     assert_type(await m.Lock(), LockProxy)
     assert_type(await m.RLock(), RLockProxy)
+    assert_type(await m.Barrier(3, timeout=5), BarrierProxy)
     assert_type(await m.Condition(await m.Lock()), ConditionProxy)
     assert_type(await m.Semaphore(2), SemaphoreProxy)
     assert_type(await m.BoundedSemaphore(2), BoundedSemaphoreProxy)
@@ -113,6 +116,7 @@ async def named_factories(m: aiomanager.Manager) -> None:
     assert_type(await m.named.Event("e"), EventProxy)
     assert_type(await m.named.Lock("k"), LockProxy)
     assert_type(await m.named.RLock("k"), RLockProxy)
+    assert_type(await m.named.Barrier("b", 3, print), BarrierProxy)
     assert_type(await m.named.Condition("k"), ConditionProxy)
     assert_type(await m.named.Semaphore("k", 2), SemaphoreProxy)
     assert_type(await m.named.BoundedSemaphore("k", 2), BoundedSemaphoreProxy)
@@ -137,6 +141,7 @@ def sync_factories(m: aiomanager.sync.Manager) -> None:
     assert_type(m.Event(), SyncEventProxy)
     assert_type(m.Lock(), SyncLockProxy)
     assert_type(m.RLock(), SyncRLockProxy)
+    assert_type(m.Barrier(3), SyncBarrierProxy)
     assert_type(m.Condition(m.RLock()), SyncConditionProxy)
     assert_type(m.Semaphore(2), SyncSemaphoreProxy)
     assert_type(m.BoundedSemaphore(2), SyncBoundedSemaphoreProxy)
@@ -162,6 +167,7 @@ def sync_named_factories(m: aiomanager.sync.Manager) -> None:
     jobs: SyncJoinableQueueProxy[str] = m.named.JoinableQueue("jobs")
     assert_type(jobs, SyncJoinableQueueProxy[str])
     assert_type(m.named.RLock("k"), SyncRLockProxy)
+    assert_type(m.named.Barrier("b", 3), SyncBarrierProxy)
     assert_type(m.named.Condition("k"), SyncConditionProxy)
     assert_type(m.named.Semaphore("k", 2), SyncSemaphoreProxy)
     assert_type(m.named.BoundedSemaphore("k", 2), SyncBoundedSemaphoreProxy)
@@ -434,6 +440,18 @@ async def conditions(condition: ConditionProxy) -> None:
     with condition.sync:
         assert_type(condition.sync.wait(), bool)
         assert_type(condition.sync.wait_for(lambda: "x"), str)
+
+
+async def barriers(barrier: BarrierProxy) -> None:
+    assert_type(await barrier.wait(1.5), int)
+    assert_type(await barrier.parties(), int)
+    assert_type(await barrier.n_waiting(), int)
+    assert_type(await barrier.broken(), bool)
+    assert_type(await barrier.reset(), None)
+    assert_type(barrier.sync, SyncBarrierProxy)
+    assert_type(barrier.sync.wait(), int)
+    assert_type(barrier.sync.parties, int)
+    assert_type(barrier.sync.broken, bool)
 
 
 async def semaphores(semaphore: SemaphoreProxy, bounded: BoundedSemaphoreProxy) -> None:
