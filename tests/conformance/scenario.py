@@ -629,9 +629,15 @@ async def rlock_is_acquired_again_by_its_owner(rig: Rig) -> None:
     await fails(rig, ValueError, lock.acquire, False, 1)
 
 
+async def shown(rig: Rig, member: Any) -> Any:
+    """Return what a method of async proxies returns, and a property of blocking ones is."""
+    return await rig.do(member()) if callable(member) else member
+
+
 @scenario
 async def barrier_lets_all_through_together(rig: Rig) -> None:
     barrier = await rig.make(Barrier, 3)
+    assert await shown(rig, barrier.parties) == 3
     for _ in range(2):
         waiting = [await rig.start(barrier.arrive) for _ in range(2)]
         await rig.parked(2)
@@ -645,9 +651,12 @@ async def barrier_lets_all_through_together(rig: Rig) -> None:
     with pytest.raises(BrokenBarrierError):
         await first.result()
     await fails(rig, BrokenBarrierError, barrier.arrive)
+    assert await shown(rig, barrier.broken) is True
     await rig.do(barrier.reset())
+    assert await shown(rig, barrier.broken) is False
     first = await rig.start(barrier.arrive)
     await rig.parked(1)
+    assert await shown(rig, barrier.n_waiting) == 1
     await rig.do(barrier.abort())
     with pytest.raises(BrokenBarrierError):
         await first.result()
