@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aiomanager.objects.lock import LockProxy as LockProxy
     from aiomanager.objects.lock import SyncLockProxy as SyncLockProxy
     from aiomanager.objects.namespace import NamespaceProxy as NamespaceProxy
+    from aiomanager.objects.namespace import SyncNamespaceOperations as SyncNamespaceOperations
     from aiomanager.objects.namespace import SyncNamespaceProxy as SyncNamespaceProxy
     from aiomanager.objects.queue import JoinableQueueProxy as JoinableQueueProxy
     from aiomanager.objects.queue import QueueProxy as QueueProxy
@@ -80,7 +81,7 @@ _HOMES = {
         "objects.event": "EventProxy SyncEventProxy",
         "objects.list": "ListProxy SyncListProxy",
         "objects.lock": "LockProxy SyncLockProxy",
-        "objects.namespace": "NamespaceProxy SyncNamespaceProxy",
+        "objects.namespace": "NamespaceProxy SyncNamespaceOperations SyncNamespaceProxy",
         "objects.queue": "JoinableQueueProxy QueueProxy SyncJoinableQueueProxy SyncQueueProxy",
         "objects.set": "SetProxy SyncSetProxy",
         "objects.rlock": "RLockProxy SyncRLockProxy",

@@ -120,7 +120,7 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
 
     if operation.owned:
 
-        def owned(self: Proxy, *given: Any, **named: Any) -> Any:
+        def owned(self: Proxy, /, *given: Any, **named: Any) -> Any:
             channel = self._channel
             # The owner is read before a coroutine is made: wait_for and gather may run it in a
             # task of their own.
@@ -131,7 +131,7 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
     required = signature.required
     if signature.keywords or count > 3:
 
-        def general(self: Proxy, *given: Any, **named: Any) -> Any:
+        def general(self: Proxy, /, *given: Any, **named: Any) -> Any:
             return self._call(self, operation, complete(given, named))
 
         return general

@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Generator, Iterable, Iterator
 from typing import Any, overload
 
 from aiomanager.errors import TooLarge
-from aiomanager.objects.nested import add
+from aiomanager.objects.nested import add, index_of
 from aiomanager.operation import Opaque, SharedObject, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.stored import opened_numbers
@@ -204,13 +204,13 @@ class SyncArrayProxy(SyncProxy, Array):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.get_slice(index.start, index.stop, index.step)
-        return self.get_item(index)
+        return self.get_item(index_of(index, "array"))
 
     def __setitem__(self, index: int | slice, value: Any) -> None:
         if isinstance(index, slice):
             self.set_slice(value, index.start, index.stop, index.step)
         else:
-            self.set(index, value)
+            self.set(index_of(index, "array"), value)
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the items by position, so that it sees what changes meanwhile."""

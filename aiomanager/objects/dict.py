@@ -8,6 +8,7 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    MutableMapping,
 )
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
@@ -384,6 +385,10 @@ class SyncDictProxy(SyncViews, Dict[K, V]):
     def fromkeys(keys: Iterable[K], value: Any = None, /) -> dict[K, Any]:
         """Return a plain dict of `keys`, each with `value`, as `dict.fromkeys`."""
         return dict.fromkeys(keys, value)
+
+
+# As the standard library does from 3.14 on.
+MutableMapping.register(SyncDictProxy)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
 class DictFactory(AsyncFactory):

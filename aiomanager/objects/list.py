@@ -1,12 +1,12 @@
 """The shared list: its operations, its two proxies and its factories."""
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, MutableSequence
 from itertools import count
 from typing import Any, Generic, Self, cast, overload
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
-from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.nested import Nested, Place, Put, add, check_path, index_of, walk_into
 from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import V, composite, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
@@ -386,7 +386,7 @@ class SyncListProxy(SyncViews, List[V]):
     def __getitem__(self, index: int | slice) -> V | list[V]:
         if isinstance(index, slice):
             return self.get_slice(index.start, index.stop, index.step)
-        return self.get_item(index)
+        return self.get_item(index_of(index, "list"))
 
     @overload
     def __setitem__(self, index: int, value: V) -> None: ...
@@ -396,13 +396,13 @@ class SyncListProxy(SyncViews, List[V]):
         if isinstance(index, slice):
             self.set_slice(value, index.start, index.stop, index.step)
         else:
-            self.set(index, value)
+            self.set(index_of(index, "list"), value)
 
     def __delitem__(self, index: int | slice) -> None:
         if isinstance(index, slice):
             self.delete_slice(index.start, index.stop, index.step)
         else:
-            self.delete(index)
+            self.delete(index_of(index, "list"))
 
     def __contains__(self, value: V) -> bool:
         return self.contains(value)
@@ -438,6 +438,10 @@ class SyncListProxy(SyncViews, List[V]):
     def __imul__(self, count: int) -> Self:
         self.multiply(count)
         return self
+
+
+# As the standard library does from 3.14 on.
+MutableSequence.register(SyncListProxy)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
 class ListFactory(AsyncFactory):

@@ -35,7 +35,17 @@ else:
     D = TypeVar("D")
     NO_DEFAULT = MISSING
 
-__all__ = ("MAX_STEPS", "Nested", "Place", "Put", "add", "check_path", "walk", "walk_into")
+__all__ = (
+    "MAX_STEPS",
+    "Nested",
+    "Place",
+    "Put",
+    "add",
+    "check_path",
+    "index_of",
+    "walk",
+    "walk_into",
+)
 
 Put: TypeAlias = Callable[[tuple[Any, ...], Any], Any]
 """Makes a value that stands at a path a live node, if it is a dict or list."""
@@ -166,6 +176,15 @@ def add(current: Any, amount: float, where: str) -> Any:
     if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)) or value is None:
         raise TypeError(f"{where}: cannot add to a value of type {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
     return value + amount
+
+
+def index_of(index: Any, kind: str) -> int:
+    """Return a position as an int; raise TypeError as a plain sequence of this kind does."""
+    if type(index) is int:
+        return index
+    if not hasattr(index, "__index__"):
+        raise TypeError(f"{kind} indices must be integers or slices, not {type(index).__name__}")
+    return int(index.__index__())
 
 
 def check_path(path: tuple[Any, ...]) -> None:

@@ -1,6 +1,6 @@
 """The shared set: its operations, its two proxies and its factories."""
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
 from typing import Any, Generic, Self
 
@@ -254,6 +254,9 @@ class SyncSetProxy(SyncProxy, Set[K]):
     def __gt__(self, other: "Operand[K]") -> bool:
         return self.copy() > plain_copy(other) if _is_set(other) else NotImplemented
 
+
+# As the standard library does from 3.14 on.
+MutableSet.register(SyncSetProxy)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 Operand = AbstractSet[K] | SyncSetProxy[K]
 """What an operator takes: a method takes anything that can be iterated."""

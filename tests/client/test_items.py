@@ -2,7 +2,14 @@
 
 import gc
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import (
+    Callable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+)
 from typing import Any
 
 import pytest
@@ -108,6 +115,46 @@ def test_what_is_no_set_or_list_is_refused_as_python_does(
                 act(one)
             errors.append((caught.type, str(caught.value)))
         assert errors[0] == errors[1]
+
+
+def test_indices_are_refused_as_python_does(blocking: aiomanager.sync.Manager) -> None:
+    items, numbers = blocking.list([1]), blocking.Array("i", [1])
+    for act in (lambda x: x["a"], lambda x: x.__setitem__(None, 1), lambda x: x.__delitem__(0.5)):
+        with pytest.raises(TypeError) as expected:
+            act([1])
+        with pytest.raises(TypeError, match=f"^{expected.value}$"):
+            act(items)
+    with pytest.raises(TypeError, match=r"^array indices must be integers"):
+        _ = numbers["a"]
+    assert (items[False], numbers[True - 1]) == (1, 1)
+
+
+def test_blocking_proxies_are_what_314_registers(blocking: aiomanager.sync.Manager) -> None:
+    d, items, elements = blocking.dict(a=1, b=2), blocking.list([1, 2]), blocking.set()
+    assert isinstance(d, MutableMapping)
+    assert isinstance(items, MutableSequence)
+    assert isinstance(elements, MutableSet)
+    assert not isinstance(d.aio, Mapping)
+    match d:
+        case {"a": first, **rest}:
+            assert (first, rest) == (1, {"b": 2})
+        case _:
+            raise AssertionError
+    match items:
+        case [one, *more]:
+            assert (one, more) == (1, [2])
+        case _:
+            raise AssertionError
+    assert blocking.dict(d).copy() == {"a": 1, "b": 2}
+
+
+async def test_names_that_python_uses_itself(manager: aiomanager.Manager) -> None:
+    d = await manager.dict(self=1, items=2, name=3, face=4)
+    await d.update(self=5, given=6)
+    assert await d.copy() == {"self": 5, "items": 2, "name": 3, "face": 4, "given": 6}
+    names = await manager.Namespace(self=1, values=2, name=3, face=4)
+    await names.update(self=5, given=6)
+    assert await names.copy() == {"self": 5, "values": 2, "name": 3, "face": 4, "given": 6}
 
 
 async def test_an_async_proxy_is_refused_with_the_fix(manager: aiomanager.Manager) -> None:
