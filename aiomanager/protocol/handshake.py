@@ -565,13 +565,13 @@ class ServerHandshake(_Machine):
     """
 
     __slots__ = (
-        "_capabilities",
         "_key",
         "_nonce",
         "_peer_uid",
         "_proven",
         "_server",
         "authenticated",
+        "capabilities",
         "hello",
         "principal",
         "refusal",
@@ -594,7 +594,8 @@ class ServerHandshake(_Machine):
         self._server = server
         self._key = key
         self._peer_uid = peer_uid
-        self._capabilities = tuple(capabilities)
+        self.capabilities = tuple(capabilities)
+        """What this end offers; the shell may take some back when it has seen the HELLO."""
         self._proven = b""
         self.hello: Hello | None = None
         """What the client says of itself; act on nothing of it before `authenticated`."""
@@ -664,7 +665,7 @@ class ServerHandshake(_Machine):
     def agreed(self) -> tuple[str, ...]:
         """The capabilities that both ends have."""
         offered = () if self.hello is None else self.hello.capabilities
-        return tuple(one for one in self._capabilities if one in offered)
+        return tuple(one for one in self.capabilities if one in offered)
 
     def refuse(self, code: int, message: str) -> bytes:
         """Return the REFUSED frame and end the handshake: write it, then close.

@@ -179,6 +179,8 @@ class _Connection(asyncio.Protocol):
             # Over loopback the client says who it is, which is believed once it is authenticated.
             self._pid = hello.pid
             self._pidfd = pidfd_of(hello.pid)
+        if hello.pid != self._pid or not same_host(hello.host):
+            handshake.capabilities = ()  # something in between reads, or it is seen otherwise
         grace = LOCAL_GRACE if self._pid else REMOTE_GRACE
         try:
             session = server.core.session_of(

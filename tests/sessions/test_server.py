@@ -8,6 +8,7 @@ from objects.rigs import Clock
 
 from aiomanager.errors import (
     BadEncoding,
+    BadParameters,
     FrameTooLarge,
     ProtocolError,
     SessionLost,
@@ -915,3 +916,49 @@ def test_errors_are_of_the_classes_that_their_codes_say(line: Line) -> None:
     assert isinstance(line.error(0, "delete", "x"), KeyError)
     with pytest.raises(BadEncoding):
         line.send([KEEP, None])
+
+
+# What travels as a plain type is of exactly that type
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "arguments"),
+    [
+        ("Queue", "get", [0]),
+        ("Queue", "get", [1]),
+        ("Lock", "acquire_fenced", [1]),
+        ("list", "get_item", [True]),
+        ("list", "get_item", [0.0]),
+        ("list", "get_item", ["0"]),
+        ("Queue", "get", [False, True]),
+        ("Queue", "get", [False, "1"]),
+        ("Lock", "acquire_fenced", [True, None, b"owner"]),
+    ],
+)
+def test_numbers_are_no_bools_and_bools_no_numbers(
+    line: Line, kind: str, name: str, arguments: list[Any]
+) -> None:
+    assert isinstance(line.error(line.make(kind), name, *arguments), BadParameters)
+
+
+def test_an_integer_is_taken_for_a_float(line: Line) -> None:
+    assert line.value(line.make("Event"), "wait", 0) is False
+
+
+# What a server is made with
+
+
+@pytest.mark.parametrize("size", [0, 4095, (1 << 30) + 1])
+def test_limits_of_frames_are_limited(size: int) -> None:
+    with pytest.raises(ValueError, match="from 4096 to 1073741824 bytes"):
+        World(frame=size)
+
+
+class Impostor(SharedObject, name="dict"):
+    """A type of a user's, named like a built-in one."""
+
+
+def test_no_type_replaces_another_one() -> None:
+    with pytest.raises(ValueError, match=r"objects\.dict\.Dict and .*test_server\.Impostor"):
+        Store([*TYPES, Impostor])
+    Store([*TYPES, Broken, Broken])  # named twice, but one

@@ -1,0 +1,94 @@
+"""A server that breaks the protocol: all clients say the same of it."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aiomanager.sync
+from aiomanager.errors import SessionLost
+from aiomanager.protocol.frames import frame
+from aiomanager.protocol.handshake import ServerHandshake
+from aiomanager.protocol.messages import RESULT, encode
+
+BROKEN = {
+    "no message": frame(b"\xc1"),
+    "no frame": b"\x00\x00\x00\x00",
+    "a message of a client's": frame(encode([2, 0, 1])),
+    "an ack of what was not sent": frame(encode([RESULT, 99, 1, None])),
+}
+
+
+@pytest.fixture(params=BROKEN.values(), ids=BROKEN)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a server that answers the first bytes of each session so."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    sock, _ = listening.accept()
+                except OSError:
+                    return
+                with sock:
+                    _break(sock, request.param)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"unix://{path}"
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _break(sock: socket.socket, answer: bytes) -> None:
+    handshake = ServerHandshake(
+        nonce=os.urandom(32), server=b"s" * 16, key=None, peer_uid=os.geteuid()
+    )
+    while not handshake.authenticated:
+        data = sock.recv(4096)
+        if not data:
+            return
+        handshake.receive_data(data)
+    hello = handshake.hello
+    assert hello is not None
+    sock.sendall(
+        handshake.welcome(
+            session=b"i" * 16 if hello.resume is None else hello.resume.session,
+            resumed=hello.resume is not None,
+            grace=5.0,
+            limits={"frame": 1 << 20, "calls": 1024},
+            agent="broken",
+        )
+    )
+    if sock.recv(4096):
+        sock.sendall(answer)
+    while sock.recv(4096):
+        pass
+
+
+SAID = "may or may not have been executed.*the server broke the protocol"
+
+
+def test_a_blocking_client_loses_the_session(url: str) -> None:
+    manager = aiomanager.sync.connect(url)
+    try:
+        with pytest.raises(SessionLost, match=SAID):
+            manager.names()
+    finally:
+        manager.close()
+
+
+async def test_an_async_client_loses_the_session(url: str) -> None:
+    manager = aiomanager.connect(url)
+    await manager.start()
+    try:
+        with pytest.raises(SessionLost, match=SAID):
+            await manager.names()
+    finally:
+        await manager.aclose()

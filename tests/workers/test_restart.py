@@ -1,0 +1,132 @@
+"""A server that is killed and started again at the same address: its clients come back."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiomanager.sync
+from aiomanager.errors import ConnectionLost, ObjectGone, SessionLost
+
+from .helpers import SECONDS, environment, until
+
+KEY = "the key of the restarted server"
+
+
+class Restarted:
+    """A server in a process of its own, at one address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "aiomanager", "serve", self.address],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment({"AIOMANAGER_AUTHKEY": KEY}),
+        )
+        assert self.process.stdout is not None
+        # With the port that was chosen, which is then taken again.
+        self.address = self.process.stdout.readline().strip()
+
+    def stop(self, how: str) -> None:
+        if how == "kill":
+            self.process.kill()
+        else:
+            self.process.terminate()
+        self.process.wait(SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restarted]:
+    address = f"unix://{tmp_path}/s" if request.param == "unix" else "tcp://127.0.0.1:0"
+    server = Restarted(address)
+    yield server
+    server.stop("kill")
+
+
+def connected(server: Restarted) -> aiomanager.sync.Manager:
+    return aiomanager.sync.connect(server.address, authkey=KEY.encode())
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_a_blocking_client_comes_back(server: Restarted, how: str) -> None:
+    with connected(server) as manager:
+        votes = manager.named.dict("votes")
+        votes["yes"] = 1
+        q = manager.named.Queue("q")
+        ended: list[Any] = []
+
+        def get() -> None:
+            try:
+                q.get()
+            except Exception as error:
+                ended.append(error)
+
+        getter = threading.Thread(target=get)
+        getter.start()
+        until(lambda: manager.statistics()["waiting"] == 1, "the getter does not wait")
+        server.stop(how)
+        server.start()
+        getter.join(SECONDS)
+        assert type(ended[0]) is SessionLost
+        assert "may or may not have been executed" in str(ended[0])
+        # What this thread learns first is that its own session is lost.
+        with pytest.raises(SessionLost):
+            manager.statistics()
+        again = manager.named.dict("votes")
+        assert again.copy() == {}
+        again["yes"] = 2
+        assert again["yes"] == 2
+        # The old proxy names an object of the old server, and no other one.
+        with pytest.raises(ObjectGone):
+            votes["yes"]
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_an_async_client_comes_back(server: Restarted, how: str) -> None:
+    async def main() -> None:
+        async with aiomanager.connect(server.address, authkey=KEY.encode()) as manager:
+            votes = await manager.named.dict("votes")
+            await votes.set("yes", 1)
+            q = await manager.named.Queue("q")
+            getters = [asyncio.create_task(q.get()) for _ in range(3)]
+            while (await manager.statistics())["waiting"] < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+            server.stop(how)
+            server.start()
+            ended = await asyncio.wait_for(
+                asyncio.gather(*getters, return_exceptions=True), SECONDS
+            )
+            assert [type(error) for error in ended] == [SessionLost] * 3
+            assert "may or may not have been executed" in str(ended[0])
+            again = await manager.named.dict("votes")
+            await again.set("yes", 2)
+            assert await again.copy() == {"yes": 2}
+            with pytest.raises(ObjectGone):
+                await votes.get("yes")
+
+    asyncio.run(main())
+
+
+def test_while_it_is_away_calls_say_so(server: Restarted) -> None:
+    if server.address.startswith("tcp"):
+        pytest.skip("a server of another machine is given time to come back")
+    with connected(server) as manager:
+        manager.named.dict("votes")
+        server.stop("kill")
+        with pytest.raises(SessionLost, match="no server answers"):
+            manager.names()
+        with pytest.raises(ConnectionLost, match="no server answers"):
+            manager.names()
+        server.start()
+        assert manager.names() == {}
