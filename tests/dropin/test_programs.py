@@ -25,8 +25,6 @@ WAITING = {
     "names_that_are_free",
     "barrier_phases",
     "condition_between_stages",
-    "limited_downloads",
-    "recursion_with_rlock",
 }
 
 

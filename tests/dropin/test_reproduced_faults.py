@@ -229,7 +229,6 @@ def test_an_argument_that_does_not_pickle(thing: Any) -> None:
     assert thing.well() == "well"
 
 
-@NOT_YET
 def test_where_it_failed_is_told(thing: Any) -> None:
     """78279: the traceback ended at the proxy."""
     with pytest.raises((hosted.TwoArguments, RemoteError)) as caught:
@@ -321,7 +320,6 @@ def test_a_condition_of_a_lock_that_is_shared_already(kind: str, things: Any) ->
     assert list(log) == [True]
 
 
-@NOT_YET
 def test_a_dead_processs_permit_is_given_back(things: Any) -> None:
     semaphore, ready = things.Semaphore(1), things.Event()
     context = aiomanager.multiprocessing.get_context("fork")
@@ -334,7 +332,6 @@ def test_a_dead_processs_permit_is_given_back(things: Any) -> None:
     child.join(SECONDS)
 
 
-@NOT_YET
 def test_an_rlock_is_not_taken_for_anothers(things: Any) -> None:
     """A thread that got the ident of a dead owner passed for it."""
     lock, got = things.RLock(), []
@@ -427,7 +424,6 @@ def test_an_interrupt_of_the_whole_group_spares_the_server() -> None:
     assert (done.stdout, done.stderr) == ("{'saved': True}\n", "")
 
 
-@NOT_YET
 def test_what_later_versions_of_python_have(things: Any) -> None:
     """103134, 115942, 129948: here on every version."""
     table = things.dict(a=1)

@@ -30,4 +30,4 @@ if __name__ == "__main__":
     try:
         bounded.release()
     except ValueError as error:
-        print("ValueError:", error)
+        print(type(error).__name__)
