@@ -1,7 +1,7 @@
 """The shared Array: numbers of one type code, its operations, its two proxies and its factories."""
 
 from array import array
-from collections.abc import Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
 from typing import Any, overload
 
 from aiomanager.errors import TooLarge
@@ -187,6 +187,16 @@ class ArrayProxy(AsyncProxy, Array):
     """A shared array for async code."""
 
     sync: "SyncArrayProxy"
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate over the items by position, so that it sees what changes meanwhile."""
+        position = 0
+        while True:
+            part: array[Any] = await self.get_slice(position, position + 1)
+            if not part:
+                return
+            yield part[0]
+            position += 1
 
 
 class SyncArrayProxy(SyncProxy, Array):

@@ -189,6 +189,12 @@ async def test_iteration_of_async_proxies(manager: aiomanager.Manager) -> None:
         if item == 1:
             await items.append(3)
     assert seen == [1, 2, 3]
+    numbers = await manager.Array("i", [1, 2])
+    seen.clear()
+    async for item in numbers:
+        seen.append(item)
+        await numbers.set(1, 9)
+    assert seen == [1, 9]
     queue = await manager.JoinableQueue()
     await queue.put_many(["x", "y"])
     await queue.shutdown()

@@ -1,6 +1,6 @@
 """The shared Array does what array.array does, on plain values and through a session."""
 
-from array import array
+from array import array, typecodes
 from typing import Any
 
 import pytest
@@ -193,6 +193,17 @@ def test_messages_are_those_of_python(rig: Rig) -> None:
                 act(one)
             errors.append((caught.type, str(caught.value)))
         assert errors[0] == errors[1]
+
+
+def test_characters(rig: Rig) -> None:
+    code = "w" if "w" in typecodes else "u"
+    shared = rig.make(Array, code, array(code, "a\N{SNOWMAN}c"))
+    shared[0] = "x"
+    shared.fill("z", 2)
+    assert shared[:] == array(code, "x\N{SNOWMAN}z")
+    for act in (lambda: shared.set(0, "xy"), lambda: shared.set(0, 5), lambda: shared.increment(0)):
+        with pytest.raises(TypeError):
+            act()
 
 
 def test_iteration_sees_what_changes_meanwhile(rig: Rig) -> None:

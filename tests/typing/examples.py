@@ -353,6 +353,8 @@ async def arrays(numbers: ArrayProxy) -> None:
     assert_type(await numbers.length(), int)
     assert_type(await numbers.typecode(), str)
     assert_type(await numbers.compare_and_set(0, 1, 2), bool)
+    async for number in numbers:
+        assert_type(number, Any)
     assert_type(numbers.sync, SyncArrayProxy)
 
 
