@@ -186,6 +186,11 @@ class Manager(Factories):
         self._open_channel()
         await cast("ManagerProxy", self._root).delete(name)
 
+    async def collect(self) -> int:
+        """Free the objects that are reachable only from each other; return how many there were."""
+        self._open_channel()
+        return await cast("ManagerProxy", self._root).collect()
+
     async def statistics(self) -> dict[str, int]:
         """Return what the server counts now.
 

@@ -546,6 +546,10 @@ class SharedObject:
         """Say why this object is not what `named` with these arguments asks for, if so."""
         return None
 
+    def _held(self) -> Iterable[Any]:
+        """Return the values that this object holds, in dicts and sequences of any depth."""
+        return vars(self).values()
+
     version: int = 0
     """Rises with every call of an operation that may change the object."""
 

@@ -141,6 +141,10 @@ class Manager(SyncFactories):
         """Delete the object of this name; raise KeyError."""
         self._root.delete(name)
 
+    def collect(self) -> int:
+        """Free the objects that are reachable only from each other; return how many there were."""
+        return self._root.collect()
+
     def statistics(self) -> dict[str, int]:
         """Return what the server counts now.
 

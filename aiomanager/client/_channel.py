@@ -234,6 +234,15 @@ class Book(Forkable):
             found.append(self.dropped.popleft())
         return found
 
+    def reference(self, object_id: int) -> Reference:
+        """Return a reference to an object that is named in what this thread decodes or unpickles.
+
+        Usually the server has counted it. Else it does when the reference is first used, and an
+        object that is gone by then is said to be.
+        """
+        counted = _here.counted.get(object_id) if _here.book is self else None
+        return counted or Reference(self, object_id, 0)
+
     def lend(self, reference: Reference) -> None:
         """Keep a reference alive for a while: its proxy was pickled for somebody."""
         now = time.monotonic()
@@ -243,10 +252,19 @@ class Book(Forkable):
         lent.append((now, reference))
 
 
-class _Decoding(threading.local):
-    """The references of the value that a thread decodes."""
+class _Here(threading.local):
+    """What a thread is at: the references of the value that it encodes or decodes."""
 
+    book: "Book | None" = None
     counted: Mapping[int, Reference] = {}
+    """Those that came with the value, by their object: the server has counted them."""
+    channel: "ChannelBase | None" = None
+    """The one that a pickle is made for, which is a part of a value."""
+    pickled: "list[int]" = []
+    """The objects that the pickle refers to."""
+
+
+_here = _Here()
 
 
 class Ways(NamedTuple):
@@ -284,8 +302,8 @@ class ChannelBase(Forkable, Channel):
             refer=self._refer,
             resolve=self._resolve,
             dumps=self.dumps,
+            gather=self._gather,
         )
-        here = self._decoding = _Decoding()
 
         def decode(packed: Any) -> Any:
             if type(packed) is not list:
@@ -293,12 +311,13 @@ class ChannelBase(Forkable, Channel):
             # The server has counted each of these once, however often it comes in the value, and
             # whether or not the value can be opened here.
             _, ids = cast("tuple[bytes, list[int]]", packed)
-            around = here.counted
-            here.counted = {object_id: self.counted(object_id) for object_id in ids}
+            around = _here.book, _here.counted
+            _here.book = self.book
+            _here.counted = {object_id: self.counted(object_id) for object_id in ids}
             try:
                 return values.decode(cast("list[Any]", packed))
             finally:
-                here.counted = around
+                _here.book, _here.counted = around
 
         keys = KeyCodec(values, pickled_keys=self.pickled_keys)
         self.decode_key = keys.decode
@@ -346,6 +365,15 @@ class ChannelBase(Forkable, Channel):
             )
         return found[0]
 
+    def _gather(self, pickle: Callable[[], bytes]) -> tuple[bytes, list[int]]:
+        """Make a pickle that is a part of a value; return it and the objects that it refers to."""
+        around = _here.channel, _here.pickled
+        _here.channel, _here.pickled = self, []
+        try:
+            return pickle(), list(dict.fromkeys(_here.pickled))
+        finally:
+            _here.channel, _here.pickled = around
+
     def count(self, reference: Reference) -> None:
         """Have the server count a reference before it sees the next call."""
         raise NotImplementedError
@@ -366,11 +394,7 @@ class ChannelBase(Forkable, Channel):
 
     def _resolve(self, object_id: int, type_name: str) -> Proxy:
         """Return a proxy, of this channel's kind, for a part of a value."""
-        reference = self._decoding.counted.get(object_id)
-        if reference is None:
-            # It was gone when the value was sent: whoever uses it is told.
-            reference = Reference(self.book, object_id, 0)
-        return self.face(self.shared_type(type_name))(self, reference)
+        return self.face(self.shared_type(type_name))(self, self.book.reference(object_id))
 
     def face(self, shared: type[SharedObject]) -> type[Proxy]:
         """Return the class of this channel's proxies of a shared type."""
@@ -381,7 +405,14 @@ class ChannelBase(Forkable, Channel):
     def reduce(self, proxy: Proxy) -> tuple[Any, ...]:
         """Return how to pickle a proxy; its object is kept for a while."""
         reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
-        self.book.lend(reference)
+        here = _here.channel
+        if here is not None and here.book is self.book:
+            # It travels beside the value that the pickle is a part of, and is counted.
+            if reference.epoch != self.book.epoch:
+                here.count(reference)
+            _here.pickled.append(reference.object_id)
+        else:
+            self.book.lend(reference)
         state = (
             self.endpoint.address.url,
             self._travelling_key(),

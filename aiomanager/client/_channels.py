@@ -19,7 +19,7 @@ from aiomanager.client._channel import (
 )
 from aiomanager.operation import Operation
 from aiomanager.protocol.address import parse_address
-from aiomanager.proxy import AsyncProxy, Proxy, Reference, SyncProxy
+from aiomanager.proxy import AsyncProxy, Proxy, SyncProxy
 
 if TYPE_CHECKING:
     from aiomanager.client._async import AsyncChannel
@@ -115,7 +115,7 @@ def _rebuild(
     endpoint = Endpoint(parse_address(url), key, allow_pickle)
     channel = channel_for(endpoint, kind)
     channel.types.setdefault(kind.shared_type.type_name, kind.shared_type)
-    return kind(channel, Reference(channel.book, object_id, 0))
+    return kind(channel, channel.book.reference(object_id))
 
 
 ChannelBase.ways = Ways(channel_for, _rebuild)

@@ -110,10 +110,9 @@ class DropInChannel(BlockingChannel):
     def _resolve(self, object_id: int, type_name: str) -> Proxy:
         if not type_name.startswith(_HOSTED):
             return super()._resolve(object_id, type_name)
-        reference = self._decoding.counted.get(object_id)
-        if reference is None:
-            reference = Reference(self.book, object_id, 0)
-        return type(self).hosted(self, reference, type_name.removeprefix(_HOSTED))
+        return type(self).hosted(
+            self, self.book.reference(object_id), type_name.removeprefix(_HOSTED)
+        )
 
     def reduce(self, proxy: Proxy) -> tuple[Any, ...]:
         """Return how to pickle a proxy; its object is kept for a while."""
@@ -168,7 +167,7 @@ def _rebuild(
 ) -> Proxy:
     """Make a proxy from its pickle, without I/O."""
     channel = channel_to(parse_address(url), key, allow_pickle=allow_pickle)
-    return kind(channel, Reference(channel.book, object_id, 0))
+    return kind(channel, channel.book.reference(object_id))
 
 
 def _rebuild_hosted(
@@ -176,4 +175,4 @@ def _rebuild_hosted(
 ) -> Proxy:
     """Make the proxy of a hosted object from its pickle, without I/O."""
     channel = channel_to(parse_address(url), key, allow_pickle=allow_pickle)
-    return DropInChannel.hosted(channel, Reference(channel.book, object_id, 0), description)
+    return DropInChannel.hosted(channel, channel.book.reference(object_id), description)

@@ -341,14 +341,14 @@ def _mutate(target: Target, verb: str, arguments: Sequence[Any]) -> Any:
 class Nested(SharedObject):
     """The operations along a path, for every type that holds values."""
 
-    def _held(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
+    def _found(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
         """Return what `path` leads to, the stored value around it, and how deep in that it lies."""
         place = self._place(path, change=change)
         return place.get(), place.root, place.level
 
     def _target(self, path: tuple[Any, ...], *, change: bool) -> Target:
         """Return what `path` leads to, open."""
-        held, root, level = self._held(path, change=change)
+        held, root, level = self._found(path, change=change)
         if isinstance(held, Stored):
             return Target(held.change() if change else held.open(), path, held)
         return Target(held, path, root, level)
@@ -559,7 +559,7 @@ class Nested(SharedObject):
         Raises:
             KeyError, IndexError, TypeError: as get_nested.
         """
-        return self.version, self._held(path, change=False)[0]
+        return self.version, self._found(path, change=False)[0]
 
     @writes
     def update_nested_versioned(self, path: tuple[Step, ...], value: Opaque, version: int) -> None:

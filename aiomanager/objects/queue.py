@@ -89,6 +89,9 @@ class Queue(SharedObject, Generic[V]):
         self._putters = WaitQueue[None](self._serve)
         self._joining = WaitQueue[None](self._serve_joining)
 
+    def _held(self) -> Iterable[Any]:
+        return [item.value for item in self._items]
+
     def _conflict(self, *arguments: Any) -> str | None:
         asked = arguments[0] if arguments else 0
         if max(asked, 0) != max(self._maxsize, 0):

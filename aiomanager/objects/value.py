@@ -29,8 +29,8 @@ class Value(Nested, Generic[V]):
         check_path(path)
         return walk_into(self._value, path, 0, change=change)
 
-    def _held(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
-        return super()._held(path, change=change) if path else (self._value, None, 0)
+    def _found(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
+        return super()._found(path, change=change) if path else (self._value, None, 0)
 
     def _replace(self, path: tuple[Any, ...], value: Any) -> None:
         if path:

@@ -544,3 +544,108 @@ def test_a_store_has_stored_values_of_its_own() -> None:
     one, two = Store(TYPES), Store(TYPES)
     assert one.stored is not two.stored
     assert encode([0]) == b"\x91\x00"
+
+
+# Cycles
+
+
+def test_what_is_reachable_only_from_itself(world: World, user: User) -> None:
+    table, rows, alone = user.make(), user.make("list"), user.make("list")
+    user.call(Dict, table, "set", "rows", {"deep": [Ref(rows)]})
+    user.call(List, rows, "append", Ref(table))
+    user.call(List, rows, "append", Ref(rows))
+    user.call(List, alone, "append", (Ref(alone), Ref(alone)))
+    assert world.store.collect() == 0
+    user.release(alone)
+    assert objects(world) == {table, rows, alone}
+    assert world.store.collect() == 1
+    user.release(table)
+    assert world.store.collect() == 0
+    user.release(rows)
+    assert user.call(Manager, MANAGER, "collect") == 2
+    assert objects(world) == set()
+    assert not user.client.references
+
+
+def test_what_hangs_on_a_cycle_goes_with_it(world: World, user: User) -> None:
+    cycle, leaf, kept = user.make("list"), user.make(), user.make()
+    user.call(List, cycle, "extend", [Ref(cycle), [Ref(leaf)], Ref(kept)])
+    user.release(cycle, leaf)
+    assert world.store.collect() == 2
+    assert objects(world) == {kept}
+    user.release(kept)
+    assert objects(world) == set()
+
+
+@pytest.mark.parametrize("held", ["named", "client", "object", "parked", "granted", "open"])
+def test_what_somebody_can_reach_stays(world: World, user: User, held: str) -> None:
+    table, rows = user.make(), user.make("list")
+    user.call(Dict, table, "set", "rows", [Ref(rows)])
+    user.call(List, rows, "append", Ref(table))
+    other = user.make("Queue", 1)
+    if held == "named":
+        name = user.call(Manager, MANAGER, "named", "dict", "known", [])
+        user.call(Dict, name, "set", "x", Ref(table))
+        user.release(name)
+    elif held == "object":
+        user.call(Queue, other, "put", Ref(rows))
+    elif held == "parked":
+        user.call(Queue, other, "put", 1)
+        user.line.call(other, "put", *_plans.of(Queue.operations["put"]).encode((Ref(rows),)))
+    elif held == "granted":
+        user.call(Queue, other, "put", Ref(rows))
+        user.line.call(other, "get")
+    elif held == "open":
+        user.call(Dict, table, "update_nested", ("rows", 0), Ref(rows))
+    user.release(rows, *([] if held in ("client", "open") else [table]))
+    assert world.store.collect() == 0
+    assert {table, rows} <= objects(world)
+    assert user.call(Dict, table, "length") == 1
+
+
+def test_a_cycle_through_a_queue(world: World, user: User) -> None:
+    queue = user.make("Queue")
+    user.call(Queue, queue, "put", {"me": Ref(queue)})
+    assert world.store.collect() == 0
+    user.release(queue)
+    assert world.store.collect() == 1
+    assert objects(world) == set()
+
+
+# Parts of values
+
+
+def test_references_inside_pickles_stay_when_the_server_opens_the_value(
+    world: World, user: User
+) -> None:
+    table, inner = user.make(), user.make()
+    codec = ValueCodec(allow_pickle=True, gather=lambda pickle: (pickle(), [inner]))
+    value = codec.encode({"point": ValueError("refers to it"), "n": 1})
+    assert isinstance(value, list)
+    user.line.value(table, "set", _keys.encode("row"), value)
+    user.release(inner)
+    assert user.call(Dict, table, "increment_nested", ("row", "n")) == 2
+    assert objects(world) == {table, inner}
+    data, ids = user.line.value(table, "get", _keys.encode("row"), [])
+    assert (codec.load(data)["n"], ids) == (2, [inner])
+    user.release(inner)
+    assert objects(world) == {table, inner}
+    user.call(Dict, table, "delete_nested", ("row", "point"))
+    assert objects(world) == {table}
+
+
+def test_many_references_come_and_go_inside_one_value(world: World, user: User) -> None:
+    table = user.make()
+    user.call(Dict, table, "set", "row", {"list": []})
+    for _ in range(300):
+        inner = user.make()
+        user.call(Dict, table, "append_nested", ("row", "list"), Ref(inner))
+        user.call(Dict, table, "update_nested", ("row", "last"), Ref(inner))
+        user.release(inner)
+    assert len(objects(world)) == 301
+    user.call(Dict, table, "mutate_nested", ("row", "list"), "clear")
+    assert len(objects(world)) == 2
+    popped = user.call(Dict, table, "pop_nested", ("row", "last"))
+    assert objects(world) == {table, popped.object_id}
+    user.release(popped.object_id)
+    assert objects(world) == {table}

@@ -209,3 +209,27 @@ def iterate(d: Any, l: Any, s: Any, a: Any, n: Any) -> list[Any]:  # noqa: E741
     """Iterate over everything, and use what has operators and attributes."""
     n.seen = sorted(d)
     return [list(d), list(reversed(d)), list(l), sorted(s), list(a), a[1:], s | {9}, n.seen]
+
+
+def write_item(d: Any, i: int) -> None:
+    d["test"][i] = i
+
+
+def write_many(d: Any, numbers: Any) -> None:
+    for i in numbers:
+        d["test"][i] = i
+
+
+def write_live(d: Any, i: int) -> None:
+    """Write into nested values by plain statements."""
+    d["test"][i] = i
+    d["rows"][0]["tags"].append(i)
+    d["rows"][0]["tags"] += [i]
+    d["rows"][0]["tags"].extend([i])
+    d["rows"][0].setdefault("n", {})[str(i)] = i
+    d["rows"].append({"from": i})
+
+
+def write_node(node: Any, value: int) -> Any:
+    node["written"] = value
+    return node
