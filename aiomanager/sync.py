@@ -142,7 +142,12 @@ class Manager(SyncFactories):
         self._root.delete(name)
 
     def collect(self) -> int:
-        """Free the objects that are reachable only from each other; return how many there were."""
+        """Free the objects that are reachable only from each other; return how many there were.
+
+        An object that refers to itself, at whatever remove, is not freed with its last proxy. The
+        server looks at every value for it, and does nothing else meanwhile.
+        """
+        self.names()  # a call takes along what was dropped before it
         return self._root.collect()
 
     def statistics(self) -> dict[str, int]:

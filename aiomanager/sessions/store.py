@@ -462,9 +462,8 @@ class Manager(SharedObject, name="manager"):
     def collect(self) -> int:
         """Free the objects that are reachable only from each other; return how many there were.
 
-        An object that holds a reference to itself, or to one that holds a reference to it, is not
-        freed with its last proxy. The server does nothing else meanwhile: about a second for a
-        million values.
+        An object that refers to itself, at whatever remove, is not freed with its last proxy. The
+        server looks at every value for it, and does nothing else meanwhile.
         """
         return self._store.collect()
 

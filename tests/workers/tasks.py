@@ -233,3 +233,31 @@ def write_live(d: Any, i: int) -> None:
 def write_node(node: Any, value: int) -> Any:
     node["written"] = value
     return node
+
+
+def append_everywhere(outer: Any) -> list[int]:
+    """Use the proxies inside a value at several depths."""
+    found = [
+        outer["tuple"][0]["deep"][0],
+        outer["record"].inner,
+        outer["pair"][0].inner["in"][0],
+        outer["dict"]["a"]["b"],
+    ]
+    for one in found:
+        one.append("there")
+    return [one[0] for one in found]
+
+
+def make_and_drop(url: str, outer: Any, number: int) -> None:
+    """Nest many objects in one, of which one stays."""
+    import aiomanager.sync
+
+    manager = aiomanager.sync.connect(url)
+    for _ in range(50):
+        outer[number] = manager.list([number])
+    manager.close()
+
+
+def read_record(outer: Any) -> int:
+    outer[0].inner["seen"] = True
+    return int(outer[0].inner["n"])
