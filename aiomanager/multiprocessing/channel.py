@@ -31,7 +31,11 @@ _HOSTED: Final = "hosted "
 
 def _dumps(value: object) -> bytes:
     """Pickle as multiprocessing does: with what was registered for it."""
-    return bytes(ForkingPickler.dumps(value))
+    try:
+        return bytes(ForkingPickler.dumps(value))
+    except Exception as error:
+        error.of_pickle = True  # type: ignore[attr-defined]  # pyright: ignore
+        raise
 
 
 class DropInProxy(SyncProxy):

@@ -3,6 +3,7 @@
 import threading
 from array import array
 from collections.abc import Iterator, Mapping
+from multiprocessing import managers as _managers
 from multiprocessing.managers import Namespace as _PlainNamespace
 from queue import Queue as _PlainQueue
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.proxies import AutoProxy, BaseProxy, NativeProxy, forwarding
 from aiomanager.objects.array import Array, SyncArrayProxy
+from aiomanager.objects.condition import Condition, SyncConditionProxy
 from aiomanager.objects.dict import Dict, SyncDictProxy
 from aiomanager.objects.event import Event, SyncEventProxy
 from aiomanager.objects.list import List, SyncListProxy
@@ -32,6 +34,7 @@ __all__ = (
     "AcquirerProxy",
     "ArrayProxy",
     "BoundedSemaphoreProxy",
+    "ConditionProxy",
     "DictProxy",
     "EventProxy",
     "IteratorProxy",
@@ -162,6 +165,9 @@ class ValueProxy(NativeProxy, SyncValueProxy[V]):
     def _shown(self) -> str:
         return f"Value({self.typecode()!r}, {self.get()!r})"
 
+    def _getvalue(self) -> Any:
+        return cast("Any", _managers).Value(self.typecode(), self.get())
+
 
 class EventProxy(NativeProxy, SyncEventProxy):
     """A shared event."""
@@ -288,6 +294,17 @@ class BoundedSemaphoreProxy(SemaphoreProxy, SyncBoundedSemaphoreProxy):  # pyrig
     """A shared semaphore that never has more permits than it was made with."""
 
     _typeid = "BoundedSemaphore"
+
+
+class ConditionProxy(NativeProxy, SyncConditionProxy, AcquirerProxy):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A shared condition."""
+
+    _exposed_ = ("acquire", "release", "wait", "notify", "notify_all", "locked")
+    _typeid = "Condition"
+
+    def _shown(self) -> str:
+        state = "locked" if self.locked() else "unlocked"
+        return f"<Condition({state}, {self.sleeping()})>"
 
 
 # The standard library has one class for all of them; programs see its name.
@@ -418,6 +435,7 @@ DropInChannel.faces.update(
             RLock: RLockProxy,
             Semaphore: SemaphoreProxy,
             BoundedSemaphore: BoundedSemaphoreProxy,
+            Condition: ConditionProxy,
             Set: SetProxy,
             Queue: QueueProxy,
             JoinableQueue: JoinableQueueProxy,
@@ -447,6 +465,7 @@ _NATIVE: dict[tuple[Any, Any], type[BaseProxy]] = {
     (_PlainQueue, None): QueueProxy,
     (_PlainNamespace, NamespaceProxy): NamespaceProxy,
     (threading.Event, EventProxy): EventProxy,
+    (threading.Condition, ConditionProxy): ConditionProxy,
     (threading.Lock, AcquirerProxy): LockProxy,
     (threading.RLock, AcquirerProxy): RLockProxy,
     (threading.Semaphore, AcquirerProxy): SemaphoreProxy,

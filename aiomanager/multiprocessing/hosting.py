@@ -160,8 +160,7 @@ class Workshop(SharedObject, name="workshop"):
         """The proxy that works in place of each `queue.Queue`, by its identity."""
         self._coroutines: _Loop | None = None
         self._starting = threading.Lock()
-        self._burial = _Worker("finalizers of hosted objects")
-        self._burial.start()
+        self._burial: _Worker | None = None
 
     @delegates
     def create(self, caller: Caller, typeid: str, arguments: Opaque) -> Answer | Waiter[Answer]:
@@ -239,6 +238,9 @@ class Workshop(SharedObject, name="workshop"):
         """Let go of an object that nobody refers to any more; its finalizer may do anything."""
         if self._hosted.get(id(obj)) == number:
             del self._hosted[id(obj)]
+        if self._burial is None:
+            self._burial = _Worker("finalizers of hosted objects")
+            self._burial.start()
         self._burial.jobs.put(partial(_drop, [obj]))
 
     # In the session's thread

@@ -9,10 +9,10 @@ import warnings
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import ProcessError, get_context, util
+from multiprocessing import managers as _managers
 from multiprocessing import pool as _pool
 from multiprocessing.managers import Namespace as Namespace
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
-from multiprocessing.managers import dispatch as dispatch  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import current_process as current_process
 from types import TracebackType
@@ -25,6 +25,7 @@ from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
     ArrayProxy,
     BoundedSemaphoreProxy,
+    ConditionProxy,
     DictProxy,
     EventProxy,
     IteratorProxy,
@@ -62,6 +63,7 @@ __all__ = (
     "AutoProxy",
     "BaseManager",
     "BaseProxy",
+    "ConditionProxy",
     "DictProxy",
     "EventProxy",
     "IteratorProxy",
@@ -79,6 +81,17 @@ __all__ = (
 )
 
 P = TypeVar("P", bound=BaseProxy)
+
+
+# Names of the standard library's that programs use, though nothing says that they may.
+BaseListProxy = ListProxy
+BasePoolProxy = PoolProxy
+_standard: Any = _managers
+Array = _standard.Array
+Value = _standard.Value
+all_methods = _standard.all_methods
+dispatch = _standard.dispatch
+public_methods = _standard.public_methods
 
 
 class State:
@@ -377,6 +390,8 @@ class BaseManager:
         except ConnectionLost:
             raise
         except Exception as error:
+            if getattr(error, "of_pickle", False):
+                raise
             raise RemoteError(traceback.format_exc()) from error
 
     def _create(self, typeid: str, /, *given: Any, **named: Any) -> tuple[Token, tuple[str, ...]]:
@@ -535,6 +550,10 @@ class SyncManager(BaseManager):
     def BoundedSemaphore(self, value: int = 1) -> BoundedSemaphoreProxy:  # noqa: N802
         """Make a shared semaphore that never has more permits than these."""
         return self._make(BoundedSemaphoreProxy, (value,), {})
+
+    def Condition(self, lock: LockProxy | RLockProxy | None = None) -> ConditionProxy:  # noqa: N802
+        """Make a shared condition over a shared lock, or one of its own."""
+        return self._make(ConditionProxy, (lock,), {})
 
     def Queue(self, maxsize: int = 0) -> QueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""

@@ -49,6 +49,9 @@ class RemoteError(Exception):
         return f"\n{line}\n{self.args[0]}{line}"
 
 
+RemoteError.__module__ = "aiomanager.multiprocessing.managers"  # where programs know it from
+
+
 class RemoteTraceback(Exception):
     """The cause of an exception that a method raised in the server: where that was."""
 

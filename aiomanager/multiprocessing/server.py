@@ -131,6 +131,10 @@ class Server:
         self.serializer = serializer
         self._directory = private_directory() if address is None else None
         where = address_of(f"{self._directory}/s" if address is None else address)
+        if where.scheme == "unix" and not Path(where.path).parent.is_dir():
+            raise FileNotFoundError(
+                f"cannot listen on {where.path}: there is no directory {Path(where.path).parent}"
+            )
         self._key = bytes(authkey)
         self._explicit = explicit_key
         self._loop = _new_loop()
