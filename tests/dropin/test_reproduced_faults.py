@@ -103,6 +103,15 @@ def test_a_proxy_sent_through_a_queue_by_a_process_that_is_killed() -> None:
         assert list(queue.get(timeout=SECONDS)) == ["made", "by a dead one"]
 
 
+def test_nested_proxies_of_a_manager_with_a_key_of_its_own() -> None:
+    """What lay inside was asked for with the process's key: `digest sent was rejected`."""
+    with SyncManager(("127.0.0.1", 0), b"a key of its own") as manager:
+        outer = manager.list([manager.dict(a=1)])
+        outer[0]["b"] = 2
+        assert dict(outer[0]) == {"a": 1, "b": 2}
+        assert [sorted(inner) for inner in outer] == [["a", "b"]]
+
+
 def test_nested_objects_are_given_back() -> None:
     """103136: what lay inside shared objects was never released."""
     with SyncManager() as manager:
