@@ -355,6 +355,8 @@ class Operation(Generic[P, R]):
         self.__doc__ = body.__doc__
         self.client_side: Callable[..., Generator[Any, Any, R]] | None = None
         """What the client does instead when the server cannot look into a value."""
+        self.undo: Callable[..., None] | None = None
+        """What puts everything back when the answer is too large to be sent."""
         self.live_side: Callable[..., Any] | None = None
         """What a live view does instead: its result holds live nodes."""
         self.signature = signature_of(body, 2 if owned else 1)
@@ -386,6 +388,14 @@ class Operation(Generic[P, R]):
     ) -> Callable[..., Generator[Any, Any, Any]]:
         """Declare what the client does when the server answers NeedsNeutralValue."""
         self.client_side = body
+        return body
+
+    def put_back(self, body: Callable[..., None]) -> Callable[..., None]:
+        """Declare how what the operation removed is put back when it cannot be sent.
+
+        `body` is called in the server with the result and the arguments, at once.
+        """
+        self.undo = body
         return body
 
     def live(self, body: Callable[..., Any]) -> Callable[..., Any]:

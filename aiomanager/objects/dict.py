@@ -131,6 +131,10 @@ class Dict(Nested, Generic[K, V], name="dict"):
             return self._items.pop(key)
         return self._items.pop(key, default)
 
+    @pop.put_back
+    def _put_back(self, value: V, key: K, _default: Any = None) -> None:
+        self._items[key] = value
+
     @writes
     def popitem(self) -> tuple[K, V]:
         """Remove the key that was set last and return it with its value.
@@ -139,6 +143,11 @@ class Dict(Nested, Generic[K, V], name="dict"):
             KeyError: the dict is empty.
         """
         return self._items.popitem()
+
+    @popitem.put_back
+    def _put_item_back(self, item: tuple[K, V]) -> None:
+        key, value = item
+        self._items[key] = value
 
     @writes
     def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]
@@ -176,6 +185,10 @@ class Dict(Nested, Generic[K, V], name="dict"):
         """Remove those of `keys` that are there and return them with their values."""
         items = self._items
         return {key: items.pop(key) for key in keys if key in items}
+
+    @pop_many.put_back
+    def _put_many_back(self, found: dict[K, V], _keys: Iterable[K]) -> None:
+        self._items.update(found)
 
     @writes
     def increment(self, key: K, amount: int | float = 1) -> V:

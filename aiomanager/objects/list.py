@@ -118,6 +118,10 @@ class List(Nested, Generic[V], name="list"):
         """
         return self._items.pop(index)
 
+    @pop.put_back
+    def _put_back(self, value: V, index: int = -1) -> None:
+        self._items.insert(index if index >= 0 else len(self._items) + 1 + index, value)
+
     @reads
     def length(self) -> int:
         """Return the number of values."""

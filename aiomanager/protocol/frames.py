@@ -9,8 +9,9 @@ __all__ = ("MAX_FRAME", "MIN_FRAME", "FrameBuffer", "frame")
 MAX_FRAME: Final = 1 << 30
 """The largest payload that the format allows; both sides agree on a smaller one or this."""
 
-MIN_FRAME: Final = 1 << 12
-"""The smallest limit that the two may agree on: any error's message fits."""
+MIN_FRAME: Final = 1 << 13
+"""The smallest limit that the two may agree on: whatever travels together with others also fits
+alone, and so does any error's message."""
 
 _SMALL = 1 << 12
 

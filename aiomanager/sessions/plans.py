@@ -50,6 +50,7 @@ class Plan:
         "name",
         "operation",
         "owned",
+        "undo",
         "waits",
         "writes",
     )
@@ -70,6 +71,7 @@ class Plan:
         self.waits = operation is not None and operation.waits
         self.consumes = operation is not None and operation.consumes
         self.writes = operation is not None and operation.writes
+        self.undo = None if operation is None else operation.undo
         self.at_once = operation is not None and not (operation.owned or operation.waits)
         """Whether the operation need not know its caller, and answers at once."""
         self.decoders = decoders

@@ -93,6 +93,10 @@ class Hands(Protocol):
         ...
 
 
+class _AnswerTooLarge(TooLarge):
+    """The operation went well, and its answer cannot be sent."""
+
+
 class _Call:
     """A call that waits, or whose result its caller has not kept yet."""
 
@@ -370,6 +374,8 @@ class ServerSession(Holder):
                         self._finish_answer(payload)
                 except Exception as error:
                     self._store.handed_out.clear()
+                    if plan.undo is not None and type(error) is _AnswerTooLarge:
+                        plan.undo(entry.object, result, *values)
                     call = self._calls.pop(call_id, None)
                     if call is not None:
                         call.waiter.cancel()
@@ -560,7 +566,8 @@ class ServerSession(Holder):
                     self._run(CALL, *item[:5])
                     continue
                 try:
-                    result = plan.body(target, *decode_arguments(arguments))
+                    values = decode_arguments(arguments)
+                    result = plan.body(target, *values)
                     if plan.writes:
                         target.version += 1
                     wire = None if result is None else plan.encode_result(result)
@@ -570,6 +577,8 @@ class ServerSession(Holder):
                         results.append([call_id, wire])
                 except Exception as error:
                     handed_out.clear()
+                    if plan.undo is not None and type(error) is _AnswerTooLarge:
+                        plan.undo(target, result, *values)
                     self._fail(call_id, error)
         finally:
             self._results = None
@@ -628,6 +637,11 @@ class ServerSession(Holder):
                 self._answer(call_id, plan, result)
             elif self._store.handed_out:
                 self._hold_handed_out()
+        except _AnswerTooLarge as error:
+            self._store.handed_out.clear()
+            if plan is not None and plan.undo is not None:
+                plan.undo(target, result, *values)
+            self._fail(call_id, error)
         except Exception as error:
             self._store.handed_out.clear()
             self._fail(call_id, error)
@@ -732,7 +746,7 @@ class ServerSession(Holder):
 
     def _finish_answer(self, payload: bytes) -> None:
         if len(payload) > self._core.limits["frame"]:
-            raise TooLarge(
+            raise _AnswerTooLarge(
                 f"the answer is {len(payload)} bytes long and the limit is "
                 f"{self._core.limits['frame']}; ask for less at a time, or raise the server's limit"
             )

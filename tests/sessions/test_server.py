@@ -449,26 +449,70 @@ def test_a_key_error_of_a_type_with_bytes_of_its_own_is_told(line: Line) -> None
 
 
 def test_an_answer_beyond_the_limit_is_an_error_of_its_call() -> None:
-    world = World(frame=1 << 12)
+    world = World(frame=1 << 13)
     line = world.line()
     broken = line.make("broken")
-    assert len(line.value(broken, "large", 4000)) == 4000
-    for size in (4090, 100_000):
+    assert len(line.value(broken, "large", 8000)) == 8000
+    for size in (8190, 100_000):
         answer = line.call(broken, "large", size)
         assert answer[3] == 307
     assert line.value(broken, "echo", 1) == 1
 
 
 def test_an_item_beyond_the_limit_stays_in_its_queue() -> None:
-    world = World(frame=1 << 12)
+    world = World(frame=1 << 13)
     line, other = world.line(), world.line()
     q = line.make("Queue")
     for _ in range(3):
-        line.value(q, "put", b"x" * 2000)
+        line.value(q, "put", b"x" * 3000)
     answer = line.call(q, "get_many", 3)
     assert answer[3] == 307
     assert line.session.waiting == 0
-    assert other.value(q, "get_delivery") == [b"x" * 2000, True]
+    assert other.value(q, "get_delivery") == [b"x" * 3000, True]
+
+
+A, B = b"\xa1a", b"\xa1b"
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "call"),
+    [
+        ("dict", [[A, b"x" * 2500], [B, b"x" * 2500]], ("pop_many", [A, B])),
+        ("dict", [[A, b"x" * 5000]], ("pop", A)),
+        ("dict", [[A, b"x" * 5000]], ("popitem",)),
+        ("list", [1, b"x" * 5000, 3, 4], ("pop", 1)),
+        ("list", [1, 2, b"x" * 5000, 4], ("pop", -2)),
+        ("list", [1, 2, 3, b"x" * 5000], ("pop",)),
+    ],
+)
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_cannot_be_sent_is_not_removed(
+    kind: str,
+    items: list[Any],
+    call: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    batch: bool,
+) -> None:
+    world = World(frame=1 << 13)
+    line = world.line()
+    shared = line.make(kind)
+    put = "update" if kind == "dict" else "extend"
+    for item in items:
+        line.value(shared, put, [item])
+    version = world.store.entries[shared].object.version
+    # As if the values had grown where they are, or there were more of them.
+    monkeypatch.setitem(world.core.limits, "frame", 4500)
+    name, *arguments = call
+    if batch:
+        answer = line.send([CALLS, [[900, shared, name, arguments, 0]]])[0]
+        assert answer[3] == 307
+    else:
+        assert line.call(shared, *call)[3] == 307
+    monkeypatch.undo()
+    world.core.limits["frame"] = 1 << 20
+    assert line.value(shared, "items" if kind == "dict" else "copy") == items
+    assert world.store.entries[shared].object.version > version
 
 
 def test_waits_are_limited() -> None:
@@ -948,9 +992,9 @@ def test_an_integer_is_taken_for_a_float(line: Line) -> None:
 # What a server is made with
 
 
-@pytest.mark.parametrize("size", [0, 4095, (1 << 30) + 1])
+@pytest.mark.parametrize("size", [0, 8191, (1 << 30) + 1])
 def test_limits_of_frames_are_limited(size: int) -> None:
-    with pytest.raises(ValueError, match="from 4096 to 1073741824 bytes"):
+    with pytest.raises(ValueError, match="from 8192 to 1073741824 bytes"):
         World(frame=size)
 
 

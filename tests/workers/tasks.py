@@ -261,3 +261,10 @@ def make_and_drop(url: str, outer: Any, number: int) -> None:
 def read_record(outer: Any) -> int:
     outer[0].inner["seen"] = True
     return int(outer[0].inner["n"])
+
+
+class Holder:
+    """A Python object with a proxy in it, which only pickle can carry."""
+
+    def __init__(self, proxy: Any) -> None:
+        self.proxy = proxy

@@ -126,3 +126,15 @@ def test_short_threads_share_sessions(manager: aiomanager.sync.Manager) -> None:
     # As many as there were at a time, at most.
     assert manager.statistics()["sessions"] <= 21
     assert manager.statistics()["clients"] == 1
+
+
+def test_a_proxy_inside_a_pickled_object(manager: aiomanager.sync.Manager) -> None:
+    d: Any = manager.dict()
+    d["holder"] = tasks.Holder(manager.dict({"a": 1}))
+    objects(manager)  # what was dropped is told
+    # The server cannot look in: the process that pickled it keeps the object for a while.
+    assert d["holder"].proxy["a"] == 1
+    manager._channel.book._lent.clear()  # type: ignore[attr-defined]
+    objects(manager)
+    with pytest.raises(aiomanager.ObjectGone):
+        d["holder"].proxy["a"]
