@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from aiomanager.objects.list import SyncListProxy as SyncListProxy
     from aiomanager.objects.lock import LockProxy as LockProxy
     from aiomanager.objects.lock import SyncLockProxy as SyncLockProxy
+    from aiomanager.objects.lock_table import LockTableProxy as LockTableProxy
+    from aiomanager.objects.lock_table import SyncLockTableProxy as SyncLockTableProxy
     from aiomanager.objects.namespace import NamespaceProxy as NamespaceProxy
     from aiomanager.objects.namespace import SyncNamespaceOperations as SyncNamespaceOperations
     from aiomanager.objects.namespace import SyncNamespaceProxy as SyncNamespaceProxy
@@ -90,6 +92,7 @@ _HOMES = {
         ),
         "objects.condition": "ConditionProxy SyncConditionProxy",
         "objects.barrier": "BarrierProxy SyncBarrierProxy",
+        "objects.lock_table": "LockTableProxy SyncLockTableProxy",
         "objects.value": "ValueProxy SyncValueProxy",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",

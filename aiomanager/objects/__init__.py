@@ -49,6 +49,13 @@ from aiomanager.objects.lock import (
     SyncLockFactory,
     SyncNamedLockFactory,
 )
+from aiomanager.objects.lock_table import (
+    LockTable,
+    LockTableFactory,
+    NamedLockTableFactory,
+    SyncLockTableFactory,
+    SyncNamedLockTableFactory,
+)
 from aiomanager.objects.namespace import (
     NamedNamespaceFactory,
     Namespace,
@@ -123,6 +130,7 @@ TYPES: tuple[type[SharedObject], ...] = (
     Semaphore,
     Condition,
     Barrier,
+    LockTable,
 )
 
 
@@ -141,6 +149,7 @@ class Factories(
     SemaphoreFactory,
     ConditionFactory,
     BarrierFactory,
+    LockTableFactory,
 ):
     """The methods of an async manager that make anonymous objects."""
 
@@ -160,6 +169,7 @@ class NamedFactories(
     NamedSemaphoreFactory,
     NamedConditionFactory,
     NamedBarrierFactory,
+    NamedLockTableFactory,
 ):
     """The methods of `manager.named` that find or make named objects."""
 
@@ -179,6 +189,7 @@ class SyncFactories(
     SyncSemaphoreFactory,
     SyncConditionFactory,
     SyncBarrierFactory,
+    SyncLockTableFactory,
 ):
     """The methods of a blocking manager that make anonymous objects."""
 
@@ -198,5 +209,6 @@ class SyncNamedFactories(
     SyncNamedSemaphoreFactory,
     SyncNamedConditionFactory,
     SyncNamedBarrierFactory,
+    SyncNamedLockTableFactory,
 ):
     """The methods of a blocking manager's `named` that find or make named objects."""

@@ -21,6 +21,7 @@ from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
+from aiomanager.objects.lock_table import LockTable
 from aiomanager.objects.namespace import Namespace
 from aiomanager.objects.queue import JoinableQueue, Queue
 from aiomanager.objects.rlock import RLock
@@ -665,6 +666,34 @@ async def barrier_lets_all_through_together(rig: Rig) -> None:
     await rig.do(alone.pass_on(1))
     await fails(rig, BrokenBarrierError, alone.pass_on, 1)
     await fails(rig, ValueError, alone.arrive, float("nan"))
+
+
+@scenario
+async def lock_table_gives_all_keys_or_none(rig: Rig) -> None:
+    table = await rig.make(LockTable)
+    first = await rig.do(table.acquire_keys(["a", ("b", 1)]))
+    assert first > 0
+    assert await rig.do(table.locked("a")) is True
+    assert await rig.do(table.locked("c")) is False
+    held = await rig.do(table.holders())
+    assert {key: fence for key, (_, _, fence) in held.items()} == {"a": first, ("b", 1): first}
+    await fails(rig, RuntimeError, table.acquire_keys, ["c", "a"])
+    late = await fails(rig, TimeoutError, table.acquire_keys, ["c", "a"], SHORT)
+    assert "key 2 of 2 is held by" in str(late)
+    with pytest.raises(NotOwner, match="only its owner may release it"):
+        await (await rig.start(table.release_keys, ["a"])).result()
+    waiting = await rig.start(table.acquire_keys, [("b", 1), "d"], owner="job")
+    await rig.parked(1)
+    assert await rig.do(table.waiting()) == 1
+    await rig.do(table.release_keys([("b", 1)]))
+    assert await waiting.result() > first
+    await rig.do(table.release_keys(["d", ("b", 1)], "job"))
+    await rig.do(table.release_keys(["a"]))
+    await fails(rig, RuntimeError, table.release_keys, ["a"])
+    await fails(rig, ValueError, table.acquire_keys, [])
+    await fails(rig, ValueError, table.acquire_keys, ["a"], -1)
+    assert await rig.do(table.holders()) == {}
+    assert await rig.do(table.waiting()) == 0
 
 
 @scenario

@@ -24,6 +24,7 @@ from aiomanager import (
     JoinableQueueProxy,
     ListProxy,
     LockProxy,
+    LockTableProxy,
     NamespaceProxy,
     QueueProxy,
     RLockProxy,
@@ -38,6 +39,7 @@ from aiomanager import (
     SyncJoinableQueueProxy,
     SyncListProxy,
     SyncLockProxy,
+    SyncLockTableProxy,
     SyncNamespaceProxy,
     SyncQueueProxy,
     SyncRLockProxy,
@@ -90,6 +92,7 @@ async def factories(m: aiomanager.Manager) -> None:
     assert_type(await m.Event(), EventProxy)
     assert_type(await m.Lock(), LockProxy)
     assert_type(await m.RLock(), RLockProxy)
+    assert_type(await m.LockTable(), LockTableProxy[Any])
     assert_type(await m.Barrier(3, timeout=5), BarrierProxy)
     assert_type(await m.Condition(await m.Lock()), ConditionProxy)
     assert_type(await m.Semaphore(2), SemaphoreProxy)
@@ -167,6 +170,7 @@ def sync_named_factories(m: aiomanager.sync.Manager) -> None:
     jobs: SyncJoinableQueueProxy[str] = m.named.JoinableQueue("jobs")
     assert_type(jobs, SyncJoinableQueueProxy[str])
     assert_type(m.named.RLock("k"), SyncRLockProxy)
+    assert_type(m.named.LockTable("t"), SyncLockTableProxy[Any])
     assert_type(m.named.Barrier("b", 3), SyncBarrierProxy)
     assert_type(m.named.Condition("k"), SyncConditionProxy)
     assert_type(m.named.Semaphore("k", 2), SyncSemaphoreProxy)
@@ -454,6 +458,19 @@ async def barriers(barrier: BarrierProxy) -> None:
     assert_type(barrier.sync.wait(), int)
     assert_type(barrier.sync.parties, int)
     assert_type(barrier.sync.broken, bool)
+
+
+async def lock_tables(table: LockTableProxy[str]) -> None:
+    async with table("a", "b", timeout=1.5) as held:
+        assert_type(held.fence, int)
+    assert_type(await table.acquire("a", "b", owner="job 7"), bool)
+    assert_type(await table.release("a", "b", owner="job 7"), None)
+    assert_type(await table.locked("a"), bool)
+    assert_type(await table.holders(), dict[str, tuple[str, float, int]])
+    assert_type(table.sync, SyncLockTableProxy[str])
+    with table.sync("a") as held_here:
+        assert_type(held_here.fence, int)
+    assert_type(table.sync.acquire("a", timeout=0), bool)
 
 
 async def semaphores(semaphore: SemaphoreProxy, bounded: BoundedSemaphoreProxy) -> None:
