@@ -6,7 +6,7 @@ both stand in, and no circle of claims can come about, unless an owner claims mo
 some: such a circle is found before it closes.
 """
 
-from collections.abc import Coroutine, Hashable, Iterator
+from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any, Generic, cast
 
@@ -44,7 +44,7 @@ class _Claim(Waiter[int]):
         """Let others pass until it resumes."""
         if not self.settled and not self.aside:
             self.aside = True
-            self.table._step_out(self)  # pyright: ignore[reportPrivateUsage]
+            self.table._step_out([(self, key) for key in self.keys])  # pyright: ignore[reportPrivateUsage]
 
     def resume(self) -> None:
         """Stand in line again, at the old place."""
@@ -89,20 +89,22 @@ class LockTable(SharedObject, Generic[K]):
             line.update(dict.fromkeys(later))
         self._give_if_first(claim)
 
-    def _step_out(self, claim: _Claim) -> None:
-        for key in claim.keys:
-            self._step_out_of(claim, key)
-
-    def _step_out_of(self, claim: _Claim, key: Any) -> None:
-        line = self._lines[key]
-        was_first = next(iter(line)) is claim
-        del line[claim]
-        if not line:
-            del self._lines[key]
-        elif was_first:
-            first = next(iter(line))
-            first.behind -= 1
-            self._give_if_first(first)
+    def _step_out(self, places: Iterable[tuple[_Claim, Any]]) -> None:
+        """Have claims leave the lines of keys; who is first everywhere then is served in order."""
+        ready: list[_Claim] = []
+        for claim, key in places:
+            line = self._lines[key]
+            was_first = next(iter(line)) is claim
+            del line[claim]
+            if not line:
+                del self._lines[key]
+            elif was_first:
+                first = next(iter(line))
+                first.behind -= 1
+                if not first.behind:
+                    ready.append(first)
+        for one in sorted(ready, key=lambda claim: claim.ticket):
+            self._give_if_first(one)
 
     def _give_if_first(self, claim: _Claim) -> None:
         if claim.behind or claim.settled:
@@ -119,7 +121,7 @@ class LockTable(SharedObject, Generic[K]):
         self._parked -= 1
         self._disown(claim)
         if not claim.aside:
-            self._step_out(claim)
+            self._step_out([(claim, key) for key in claim.keys])
 
     def _drop(self, claim: _Claim) -> None:
         """Take all keys from who has them."""
@@ -127,8 +129,7 @@ class LockTable(SharedObject, Generic[K]):
             keys, claim.keys = claim.keys, {}
             claim.caller.holder.let_go(claim)
             self._disown(claim)
-            for key in keys:
-                self._step_out_of(claim, key)
+            self._step_out([(claim, key) for key in keys])
 
     def _disown(self, claim: _Claim) -> None:
         identity = claim.caller.identity
@@ -244,7 +245,7 @@ class LockTable(SharedObject, Generic[K]):
             if not claim.keys:
                 claim.caller.holder.let_go(claim)
                 self._disown(claim)
-            self._step_out_of(claim, key)
+        self._step_out(claims)
 
     @reads
     def locked(self, key: K) -> bool:
