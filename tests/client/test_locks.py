@@ -1,0 +1,131 @@
+"""Locks over real sockets: tasks that are cancelled in a wait, and processes that are killed."""
+
+import multiprocessing
+from typing import Any
+
+import anyio
+import pytest
+
+import aiomanager
+import aiomanager.sync
+
+SECONDS = 30
+
+
+async def until(condition: Any, value: object) -> None:
+    """Return when an operation answers so."""
+    with anyio.fail_after(SECONDS):
+        while await condition() != value:  # noqa: ASYNC110
+            await anyio.sleep(0.002)
+
+
+@pytest.mark.parametrize("with_lock", [False, True])
+async def test_a_cancelled_wait_has_the_lock_again(
+    manager: aiomanager.Manager, with_lock: bool
+) -> None:
+    lock = await manager.RLock()
+    condition = await manager.Condition(lock if with_lock else None)
+    held: list[bool] = []
+
+    async def wait(scope: anyio.CancelScope) -> None:
+        with scope:
+            async with condition:
+                try:
+                    await condition.wait()
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await condition.notify()  # which only the owner may
+                        held.append(True)
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, scope)
+        await until(condition.sleeping, 1)
+        async with condition:
+            scope.cancel()
+            await until(condition.waiting, 1)  # it stands in line for the lock
+            assert held == []
+    assert held == [True]
+    await until(condition.locked, False)
+
+
+async def test_a_cancelled_waiter_passes_its_notification_on(manager: aiomanager.Manager) -> None:
+    condition = await manager.Condition()
+    woken: list[int] = []
+    scopes = [anyio.CancelScope() for _ in range(2)]
+
+    async def wait(number: int) -> None:
+        with scopes[number]:
+            async with condition:
+                assert await condition.wait()
+                woken.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(2):
+            group.start_soon(wait, number)
+            await until(condition.sleeping, number + 1)
+        async with condition:
+            await condition.notify()
+            scopes[0].cancel()
+            await until(condition.sleeping, 0)  # the other one has it now
+    assert woken == [1]
+
+
+async def test_a_predicate_may_be_a_coroutine_function(manager: aiomanager.Manager) -> None:
+    condition = await manager.Condition()
+    counter = await manager.Value("i", 0)
+
+    async def three() -> bool:
+        return await counter.get() == 3
+
+    async def count() -> None:
+        for number in range(1, 4):
+            async with condition:
+                await counter.set(number)
+                await condition.notify()
+
+    async with anyio.create_task_group() as group, condition:
+        group.start_soon(count)
+        assert await condition.wait_for(three, SECONDS)
+        assert await condition.wait_for(lambda: False, 0.01) is False
+
+
+def hold_all(url: str, ready: Any) -> None:
+    """Hold one of each, and wait to be killed."""
+    manager = aiomanager.sync.connect(url)
+    named = manager.named
+    assert named.RLock("rlock").acquire()
+    assert named.RLock("rlock").acquire()
+    assert named.Semaphore("semaphore", 2).acquire()
+    assert named.BoundedSemaphore("bounded", 1).acquire(lease=1000)
+    assert named.LockTable("table").acquire("a", "b")
+    condition = named.Condition("condition")
+    condition.acquire()
+    ready.set()
+    condition.wait()
+
+
+def test_what_a_killed_process_holds_passes_on() -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    with aiomanager.sync.Manager() as manager:
+        named = manager.named
+        process = context.Process(target=hold_all, args=(manager.url, ready))
+        process.start()
+        assert ready.wait(SECONDS)
+        condition = named.Condition("condition")
+        assert condition.acquire(timeout=SECONDS)
+        condition.notify()
+        process.kill()
+        process.join()
+        assert named.RLock("rlock").acquire(timeout=SECONDS)
+        semaphore = named.Semaphore("semaphore", 2)
+        assert semaphore.acquire(timeout=SECONDS)
+        assert semaphore.acquire(timeout=SECONDS)
+        assert named.BoundedSemaphore("bounded", 1).acquire(timeout=SECONDS)
+        assert named.LockTable("table").acquire("b", "a", timeout=SECONDS)
+        assert condition.sleeping() == condition.waiting() == 0
+        condition.release()
+        assert not condition.locked()
+        with pytest.raises(aiomanager.NameConflict, match="2 permits, not 3"):
+            named.Semaphore("semaphore", 3)
