@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiomanager.errors import ObjectGone as ObjectGone
     from aiomanager.errors import SessionLost as SessionLost
     from aiomanager.errors import ShutDown as ShutDown
+    from aiomanager.errors import WorkerLost as WorkerLost
     from aiomanager.manager import Manager as Manager
     from aiomanager.manager import connect as connect
     from aiomanager.objects.array import ArrayProxy as ArrayProxy
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from aiomanager.objects.dict import SyncDictProxy as SyncDictProxy
     from aiomanager.objects.event import EventProxy as EventProxy
     from aiomanager.objects.event import SyncEventProxy as SyncEventProxy
+    from aiomanager.objects.jobs import JobProxy as JobProxy
+    from aiomanager.objects.jobs import SyncJobProxy as SyncJobProxy
     from aiomanager.objects.list import ListProxy as ListProxy
     from aiomanager.objects.list import SyncListProxy as SyncListProxy
     from aiomanager.objects.lock import LockProxy as LockProxy
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from aiomanager.objects.namespace import NamespaceProxy as NamespaceProxy
     from aiomanager.objects.namespace import SyncNamespaceOperations as SyncNamespaceOperations
     from aiomanager.objects.namespace import SyncNamespaceProxy as SyncNamespaceProxy
+    from aiomanager.objects.pool import PoolProxy as PoolProxy
+    from aiomanager.objects.pool import SyncPoolProxy as SyncPoolProxy
     from aiomanager.objects.queue import JoinableQueueProxy as JoinableQueueProxy
     from aiomanager.objects.queue import QueueProxy as QueueProxy
     from aiomanager.objects.queue import SyncJoinableQueueProxy as SyncJoinableQueueProxy
@@ -75,15 +80,17 @@ _HOMES = {
         "errors": (
             "AuthenticationFailed BrokenBarrierError CallError ConnectionLost Empty Full "
             "ManagerError NameConflict "
-            "NotOwner ObjectGone SessionLost ShutDown"
+            "NotOwner ObjectGone SessionLost ShutDown WorkerLost"
         ),
         "manager": "Manager connect",
         "objects.array": "ArrayProxy SyncArrayProxy",
         "objects.dict": "DictProxy SyncDictProxy",
         "objects.event": "EventProxy SyncEventProxy",
+        "objects.jobs": "JobProxy SyncJobProxy",
         "objects.list": "ListProxy SyncListProxy",
         "objects.lock": "LockProxy SyncLockProxy",
         "objects.namespace": "NamespaceProxy SyncNamespaceOperations SyncNamespaceProxy",
+        "objects.pool": "PoolProxy SyncPoolProxy",
         "objects.queue": "JoinableQueueProxy QueueProxy SyncJoinableQueueProxy SyncQueueProxy",
         "objects.set": "SetProxy SyncSetProxy",
         "objects.rlock": "RLockProxy SyncRLockProxy",

@@ -21,6 +21,8 @@ ManagerError
       +-- NameConflict             also ValueError: the name belongs to another kind of object
       +-- NeedsNeutralValue        also TypeError: the server cannot look into this value
       +-- VersionConflict          the container changed meanwhile: read it again
+      +-- ResultTimeout            also TimeoutError, and multiprocessing.TimeoutError
+      +-- WorkerLost               also RuntimeError: the workers of a pool cannot do a job
       +-- NotOwner                 also RuntimeError: a lock released by somebody else
       +-- ServerError              a fault in the server or in a user's shared type
 """
@@ -58,6 +60,7 @@ __all__ = (
     "NotOwner",
     "ObjectGone",
     "ProtocolError",
+    "ResultTimeout",
     "ServerBusy",
     "ServerError",
     "SessionLost",
@@ -67,6 +70,7 @@ __all__ = (
     "UnknownOperation",
     "VersionConflict",
     "VersionMismatch",
+    "WorkerLost",
     "code_of",
     "exception_of",
 )
@@ -205,6 +209,18 @@ class VersionConflict(CallError):
     """The container changed since the version that the call was made for."""
 
     code = 411
+
+
+class ResultTimeout(CallError, TimeoutError):
+    """The result of a job was not there in time; also multiprocessing.TimeoutError."""
+
+    code = 416
+
+
+class WorkerLost(CallError, RuntimeError):
+    """The workers of a pool cannot do a job: they died of it, cannot start, or were ended."""
+
+    code = 417
 
 
 class ServerError(CallError):

@@ -34,6 +34,7 @@ from typing import (
     NamedTuple,
     Never,
     ParamSpec,
+    Protocol,
     TypeAlias,
     TypeVar,
     cast,
@@ -48,6 +49,7 @@ __all__ = (
     "Awaited",
     "Composite",
     "Elements",
+    "Home",
     "K",
     "Opaque",
     "Operation",
@@ -540,6 +542,25 @@ def delegates(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Ope
     return Operation(body, waits=True, owned=True)
 
 
+class Home(Protocol):
+    """The server that a shared object lives in, for the few types that ask something of it."""
+
+    launcher: Any
+    """What starts worker processes."""
+
+    def share(self, shared: "SharedObject", /) -> Any:
+        """Take in another object; return what refers to it, for an operation to return."""
+        ...
+
+    def retain(self, object_id: int, /) -> None:
+        """Count one more reference to an object."""
+        ...
+
+    def release(self, object_id: int, /) -> None:
+        """Count one reference to an object less."""
+        ...
+
+
 class SharedObject:
     """The base of shared types: the state of one object on the server, and its operations.
 
@@ -559,6 +580,12 @@ class SharedObject:
     def _held(self) -> Iterable[Any]:
         """Return the values that this object holds, in dicts and sequences of any depth."""
         return vars(self).values()
+
+    def _moved_in(self, home: Home, object_id: int) -> None:
+        """Know of the server that took the object in, and of its id there."""
+
+    def _moved_out(self) -> None:
+        """Know that the object is gone: nobody refers to it, or its name was deleted."""
 
     version: int = 0
     """Rises with every call of an operation that may change the object."""

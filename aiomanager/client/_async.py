@@ -15,6 +15,7 @@ import anyio
 from aiomanager.client._channel import (
     ChannelBase,
     Endpoint,
+    raised,
     remember_channel,
     remembered_channel,
 )
@@ -208,7 +209,7 @@ class AsyncChannel(ChannelBase):
                 raise later from None
             raise
         if message[0] == ERROR:
-            error = error_of(message, self.decode_key)
+            error = raised(error_of(message, self.decode_key))
             if isinstance(error, NeedsNeutralValue) and operation.client_side is not None:
                 steps = operation.client_side(proxy, *arguments)
                 return await drive(steps, next(steps))

@@ -20,6 +20,7 @@ from aiomanager.client._channel import (
     ChannelBase,
     Endpoint,
     handshake_for,
+    raised,
     refused,
     tune,
     unreachable,
@@ -100,7 +101,7 @@ class _Connection:
                     data = self._read()
             message = session.lone_answer(data) or self._answer(data)
             if message[0] == ERROR:
-                error = error_of(message, self._channel.decode_key)
+                error = raised(error_of(message, self._channel.decode_key))
             else:
                 result = plan.decode_result(message[3])
                 if plan.consumes and not self._implicit:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from aiomanager.client._process import AGENT, Forkable, epochs, host, watch_fork
-from aiomanager.errors import AuthenticationFailed, ConnectionLost
+from aiomanager.errors import AuthenticationFailed, ConnectionLost, ResultTimeout
 from aiomanager.objects import TYPES
-from aiomanager.operation import SharedObject
+from aiomanager.operation import Operation, SharedObject
 from aiomanager.protocol.address import Address, parse_address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.keys import KeyCodec
@@ -34,6 +34,7 @@ __all__ = (
     "endpoint_of",
     "environment_key",
     "handshake_for",
+    "raised",
     "refused",
     "remember_channel",
     "remembered_channel",
@@ -152,6 +153,15 @@ def handshake_for(
         capabilities=capabilities,
         hint=hint,
     )
+
+
+def raised(error: Exception) -> Exception:
+    """Return the error of a call as the class that callers of the stdlib catch."""
+    if isinstance(error, ResultTimeout):
+        from aiomanager.client._refused import JobTimeoutError
+
+        return JobTimeoutError(str(error))
+    return error
 
 
 def refused(error: Exception) -> Exception:
@@ -337,6 +347,13 @@ class ChannelBase(Forkable, Channel):
         self._makers: dict[type[SharedObject], Plan] = {}
         watch_fork(self)
 
+    def leave_packed(self, operation: Operation[..., Any]) -> None:
+        """Have the results of an operation stay as they travel: `decode_value` opens their parts.
+
+        For who must go on if a part cannot be opened.
+        """
+        self._plans.of(operation).decode_result = _as_it_is
+
     def maker_plan(self, shared: type[SharedObject]) -> Plan:
         """Return how the arguments of a type's `__init__` travel."""
         plan = self._makers.get(shared)
@@ -441,6 +458,10 @@ class ChannelBase(Forkable, Channel):
     def now(self) -> float:
         """Return the seconds of a clock that never goes back."""
         return time.monotonic()
+
+
+def _as_it_is(wire: Any) -> Any:
+    return wire
 
 
 def _no_path(_wire: Any) -> Any:

@@ -9,14 +9,16 @@ from queue import Queue as _PlainQueue
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from aiomanager.multiprocessing.channel import DropInChannel
-from aiomanager.multiprocessing.proxies import AutoProxy, BaseProxy, NativeProxy, forwarding
+from aiomanager.multiprocessing.proxies import AutoProxy, BaseProxy, NativeProxy
 from aiomanager.objects.array import Array, SyncArrayProxy
 from aiomanager.objects.condition import Condition, SyncConditionProxy
 from aiomanager.objects.dict import Dict, SyncDictProxy
 from aiomanager.objects.event import Event, SyncEventProxy
+from aiomanager.objects.jobs import Job, SyncJobProxy
 from aiomanager.objects.list import List, SyncListProxy
 from aiomanager.objects.lock import Lock, SyncLockProxy
 from aiomanager.objects.namespace import Namespace
+from aiomanager.objects.pool import Pool, SyncPoolProxy
 from aiomanager.objects.queue import JoinableQueue, Queue, SyncJoinableQueueProxy, SyncQueueProxy
 from aiomanager.objects.rlock import RLock, SyncRLockProxy
 from aiomanager.objects.semaphore import (
@@ -33,6 +35,7 @@ from aiomanager.waiter import ANYBODY
 __all__ = (
     "AcquirerProxy",
     "ArrayProxy",
+    "AsyncResultProxy",
     "BoundedSemaphoreProxy",
     "ConditionProxy",
     "DictProxy",
@@ -52,6 +55,7 @@ __all__ = (
 )
 
 Self = TypeVar("Self", bound=BaseProxy)
+R = TypeVar("R")
 
 
 class IteratorProxy(BaseProxy):
@@ -76,40 +80,6 @@ class IteratorProxy(BaseProxy):
     def close(self, *args: Any) -> Any:
         """Close a generator."""
         return self._callmethod("close", args)
-
-
-class PoolProxy(BaseProxy):
-    """A pool of worker processes beside the server; as `multiprocessing.pool.Pool`."""
-
-    _exposed_ = (
-        "apply", "apply_async", "close", "imap", "imap_unordered", "join", "map", "map_async",
-        "starmap", "starmap_async", "terminate",
-    )  # fmt: skip
-    _method_to_typeid_ = {
-        "apply_async": "AsyncResult",
-        "map_async": "AsyncResult",
-        "starmap_async": "AsyncResult",
-        "imap": "Iterator",
-        "imap_unordered": "Iterator",
-    }
-
-    apply = forwarding("apply")
-    apply_async = forwarding("apply_async")
-    close = forwarding("close")
-    imap = forwarding("imap")
-    imap_unordered = forwarding("imap_unordered")
-    join = forwarding("join")
-    map = forwarding("map")
-    map_async = forwarding("map_async")
-    starmap = forwarding("starmap")
-    starmap_async = forwarding("starmap_async")
-    terminate = forwarding("terminate")
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.terminate()
 
 
 class DictProxy(NativeProxy, SyncDictProxy[K, V]):
@@ -356,6 +326,45 @@ QueueProxy.__name__ = "AutoProxy[Queue]"
 JoinableQueueProxy.__name__ = "AutoProxy[JoinableQueue]"
 
 
+class PoolProxy(NativeProxy, SyncPoolProxy):
+    """A pool of worker processes beside the server; as `multiprocessing.pool.Pool`."""
+
+    _exposed_ = (
+        "apply", "apply_async", "close", "imap", "imap_unordered", "join", "map", "map_async",
+        "starmap", "starmap_async", "terminate",
+    )  # fmt: skip
+    _method_to_typeid_ = {
+        "apply_async": "AsyncResult",
+        "map_async": "AsyncResult",
+        "starmap_async": "AsyncResult",
+        "imap": "Iterator",
+        "imap_unordered": "Iterator",
+    }
+    _typeid = "Pool"
+
+    def _shown(self) -> str:
+        counted = self.statistics()
+        return (
+            f"<multiprocessing.pool.Pool processes={counted['processes']} jobs={counted['jobs']}>"
+        )
+
+
+class AsyncResultProxy(NativeProxy, SyncJobProxy[R]):
+    """The result to come of a pool; as `multiprocessing.pool.AsyncResult`."""
+
+    _exposed_ = ("get", "ready", "successful", "wait")
+    _typeid = "AsyncResult"
+
+    def _shown(self) -> str:
+        state = "ready" if self.ready() else "not ready"
+        return (
+            f"<multiprocessing.pool.ApplyResult object at {self._reference.object_id:#x}: {state}>"
+        )
+
+
+AsyncResultProxy.__name__ = "AutoProxy[AsyncResult]"
+
+
 class ArrayProxy(NativeProxy, SyncArrayProxy):
     """A shared array of numbers."""
 
@@ -439,6 +448,8 @@ DropInChannel.faces.update(
             Set: SetProxy,
             Queue: QueueProxy,
             JoinableQueue: JoinableQueueProxy,
+            Pool: PoolProxy,
+            Job: AsyncResultProxy,
             Array: ArrayProxy,
             Namespace: NamespaceProxy,
         },

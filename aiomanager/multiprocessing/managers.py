@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import ProcessError, get_context, util
 from multiprocessing import managers as _managers
-from multiprocessing import pool as _pool
 from multiprocessing.managers import Namespace as Namespace
 from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
@@ -50,6 +49,7 @@ from aiomanager.multiprocessing.proxies import (
     proxy_of,
 )
 from aiomanager.multiprocessing.serializers import SERIALIZERS
+from aiomanager.objects.submitting import pool_arguments
 from aiomanager.operation import K, V, plain_copy
 from aiomanager.protocol.address import Address, is_loopback, parse_address
 from aiomanager.proxy import Reference, sync_face
@@ -594,13 +594,26 @@ class SyncManager(BaseManager):
         """Make a shared dict."""
         return self._make(DictProxy, (items,), more)  # pyright: ignore[reportUnknownVariableType]
 
-    if TYPE_CHECKING:
+    def Pool(  # noqa: N802
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> PoolProxy:
+        """Start a pool of worker processes beside the server, by default one for each processor.
 
-        def Pool(self, *args: Any, **kwds: Any) -> PoolProxy:  # noqa: N802
-            """Start a pool of worker processes beside the server."""
-            ...
+        They are the server's children, by its start method.
+
+        Raises:
+            RemoteError: the arguments do not fit.
+        """
+        try:
+            made = pool_arguments(processes, initializer, initargs, maxtasksperchild)
+        except Exception as error:
+            raise RemoteError(traceback.format_exc()) from error
+        return self._make(PoolProxy, made, {})
 
 
-SyncManager.register("Pool", _pool.Pool, PoolProxy)
 SyncManager.register("AsyncResult", create_method=False)
 SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)

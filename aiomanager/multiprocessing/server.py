@@ -25,8 +25,10 @@ from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.faces import QueueProxy, native_face
 from aiomanager.multiprocessing.hosting import WORKSHOP, Entry, Home, Registry, Workshop
 from aiomanager.multiprocessing.proxies import proxy_name
+from aiomanager.multiprocessing.workers import Children
 from aiomanager.objects import TYPES
 from aiomanager.protocol.address import Address, parse_address
+from aiomanager.server.launcher import Launcher
 from aiomanager.server.listener import Server as Listener
 from aiomanager.server.process import keep_memory
 
@@ -154,6 +156,10 @@ class Server:
             Endpoint(bound, self._key if explicit_key else None, allow_pickle=True)
         )
         self._sockets = _Sockets(self._listener)
+        core = self._listener.core
+        self._launcher = core.store.launcher = Launcher(
+            self._loop, Children(self._channel.endpoint), core.flush
+        )
         self._add_workshop()
         if parent is not None:
             pidfd = os.pidfd_open(parent)
@@ -207,6 +213,7 @@ class Server:
         await self._stopping.wait()
         self._closed = True
         await self._listener.close()
+        self._launcher.close()
         self._remove_directory()
 
     def stop(self) -> None:

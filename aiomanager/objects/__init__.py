@@ -35,6 +35,7 @@ from aiomanager.objects.event import (
     SyncEventFactory,
     SyncNamedEventFactory,
 )
+from aiomanager.objects.jobs import Job, Results
 from aiomanager.objects.list import (
     List,
     ListFactory,
@@ -62,6 +63,13 @@ from aiomanager.objects.namespace import (
     NamespaceFactory,
     SyncNamedNamespaceFactory,
     SyncNamespaceFactory,
+)
+from aiomanager.objects.pool import (
+    NamedPoolFactory,
+    Pool,
+    PoolFactory,
+    SyncNamedPoolFactory,
+    SyncPoolFactory,
 )
 from aiomanager.objects.queue import (
     JoinableQueue,
@@ -131,6 +139,9 @@ TYPES: tuple[type[SharedObject], ...] = (
     Condition,
     Barrier,
     LockTable,
+    Pool,
+    Job,
+    Results,
 )
 
 
@@ -144,6 +155,7 @@ class Factories(
     EventFactory,
     LockFactory,
     QueueFactory,
+    PoolFactory,
     RLockFactory,
     BoundedSemaphoreFactory,
     SemaphoreFactory,
@@ -164,6 +176,7 @@ class NamedFactories(
     NamedEventFactory,
     NamedLockFactory,
     NamedQueueFactory,
+    NamedPoolFactory,
     NamedRLockFactory,
     NamedBoundedSemaphoreFactory,
     NamedSemaphoreFactory,
@@ -184,6 +197,7 @@ class SyncFactories(
     SyncEventFactory,
     SyncLockFactory,
     SyncQueueFactory,
+    SyncPoolFactory,
     SyncRLockFactory,
     SyncBoundedSemaphoreFactory,
     SyncSemaphoreFactory,
@@ -204,6 +218,7 @@ class SyncNamedFactories(
     SyncNamedEventFactory,
     SyncNamedLockFactory,
     SyncNamedQueueFactory,
+    SyncNamedPoolFactory,
     SyncNamedRLockFactory,
     SyncNamedBoundedSemaphoreFactory,
     SyncNamedSemaphoreFactory,

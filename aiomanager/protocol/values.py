@@ -28,7 +28,7 @@ from ._msgpack import (
     walk,
 )
 
-__all__ = ("NeutralCodec", "ValueCodec", "check_packed")
+__all__ = ("NeutralCodec", "ValueCodec", "check_packed", "reference")
 
 Refer: TypeAlias = Callable[[object], tuple[int, str] | None]
 Resolve: TypeAlias = Callable[[int, str], object]
@@ -723,6 +723,11 @@ def _make_array(dtype: str, hint: str, data: bytes, start: int) -> Any:
         except ValueError:
             raise BadEncoding("a character beyond U+10FFFF") from None
     return result
+
+
+def reference(object_id: int, type_name: str) -> ExtType:
+    """Return the reference to an object as a part of a value."""
+    return ext(REFERENCE, new_packer().pack([object_id, type_name]))
 
 
 def reference_of(data: bytes) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from typing import Any, cast
 from aiomanager.objects import TYPES
 from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, parse_address
+from aiomanager.server.launcher import Interpreters, Launcher
 from aiomanager.server.listener import Server
 
 __all__ = ("PrivateServer", "load_types", "main", "run_server")
@@ -70,7 +71,11 @@ async def serve(
     parent: int | None = None,
     on_ready: Callable[[Address], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until the process `parent` ends."""
+    """Serve until SIGTERM or SIGINT, or until the process `parent` ends.
+
+    Clients may have worker processes started if they are the program that started the server, or
+    reach it through a unix socket.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     server = Server(types=(*TYPES, *types), key=key, explicit_key=explicit_key)
@@ -83,9 +88,17 @@ async def serve(
         if os.getppid() != parent:  # it ended before it could be watched
             return
     bound = await server.listen(address, allow_plaintext=allow_plaintext)
+    core = server.core
+    if parent is not None or bound.scheme == "unix":
+        start = Interpreters(bound, key if explicit_key or bound.scheme != "unix" else None, types)
+        launcher = core.store.launcher = Launcher(loop, start, core.flush)
+    else:
+        launcher = None
     on_ready(bound)
     await stop.wait()
     await server.close()
+    if launcher is not None:
+        launcher.close()
 
 
 def keep_memory() -> None:
@@ -122,10 +135,12 @@ def main(config: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        # The parent may end without reading any more.
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 1)
-        os.close(null)
+        # The parent may end without reading any more. What workers print is for its own output.
+        output = config["output"]
+        if output is None:
+            output = os.open(os.devnull, os.O_RDWR)
+        os.dup2(output, 1)
+        os.close(output)
 
     def ready(bound: Address) -> None:
         nonlocal listening
@@ -207,14 +222,23 @@ class PrivateServer:
 
     def _start(self, config: dict[str, Any]) -> Address:
         """Start the process; return where it listens."""
+        try:
+            config["output"] = output = os.dup(1)
+        except OSError:
+            config["output"] = output = None  # the program has closed it
         # The key goes through the pipe: arguments and environment can be read by others.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None,
-            process_group=0,  # Ctrl-C in the terminal is for the program, not for its server
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None,
+                pass_fds=() if output is None else (output,),
+                process_group=0,  # Ctrl-C in the terminal is for the program, not for its server
+            )
+        finally:
+            if output is not None:
+                os.close(output)
         stdin, stdout = cast("Any", self._process.stdin), cast("Any", self._process.stdout)
         try:
             with contextlib.suppress(BrokenPipeError):

@@ -6,18 +6,19 @@ It makes objects, finds them and frees them. It neither reads messages nor waits
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 from aiomanager.errors import (
     BadEncoding,
     BadParameters,
+    Denied,
     LimitReached,
     NameConflict,
     ObjectGone,
 )
 from aiomanager.operation import Raw, SharedObject, reads, writes
 from aiomanager.protocol.keys import KeyCodec, check_key, wire_key
-from aiomanager.protocol.values import MAX_SCALAR_STR, NeutralCodec, check_packed
+from aiomanager.protocol.values import MAX_SCALAR_STR, NeutralCodec, check_packed, reference
 from aiomanager.sessions.plans import Leaves, Plan, Plans
 from aiomanager.stored import Packed, Path, References, Stored
 
@@ -85,6 +86,19 @@ def _place(kind: type[SharedObject]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+class NoLauncher:
+    """What a server has that starts no worker processes."""
+
+    processors = 1
+
+    def start(self, pool_id: int, number: int, on_end: Callable[[str], None], /) -> NoReturn:
+        """Raise Denied."""
+        raise Denied(
+            "this server starts no worker processes, which would run whatever code a client "
+            "sends. A private server does, and one on a unix socket"
+        )
+
+
 class Store:
     """All shared objects of one server."""
 
@@ -103,6 +117,8 @@ class Store:
         self.max_objects = max_objects
         self.handed_out: list[int] = []
         """The references in what was encoded last: the session counts them for its client."""
+        self.launcher: Any = NoLauncher()
+        """What starts the worker processes of pools."""
         self.on_gone: Callable[[int], None] = lambda object_id: None
         """Told when an object that somebody may still wait for is deleted."""
         self.statistics: Callable[[], dict[str, int]] = self.count
@@ -234,7 +250,34 @@ class Store:
     def _add(self, shared: SharedObject, object_id: int) -> Entry:
         entry = self.entries[object_id] = Entry(object_id, shared, self.handlers(type(shared)))
         self._of_type[shared.type_name] += 1
+        try:
+            shared._moved_in(self, object_id)  # pyright: ignore[reportPrivateUsage]
+        except BaseException:
+            self._take_out(object_id)
+            raise
         return entry
+
+    def share(self, shared: SharedObject) -> Stored:
+        """Take in an object that another one has made; return a value that refers to it.
+
+        Raises:
+            LimitReached: there are as many objects as there may be.
+        """
+        self._check_room()
+        entry = self.adopt(shared)
+        data, ids = cast(
+            "tuple[bytes, list[int]]",
+            self._codec.encode(reference(entry.object_id, shared.type_name)),
+        )
+        return self.stored(data, self.stored.refer(ids))
+
+    def retain(self, object_id: int) -> None:
+        """Count one reference more, until `release`, of an object that is there."""
+        self.entries[object_id].references += 1
+
+    def _check_room(self) -> None:
+        if len(self.entries) >= self.max_objects:
+            raise LimitReached(f"the server holds {self.max_objects} objects, its limit")
 
     def _take_out(self, object_id: int) -> Entry:
         entry = self.entries.pop(object_id)
@@ -267,8 +310,7 @@ class Store:
                 f"{', '.join(sorted(self.types))}. Give your own with Manager(types=[...]) or "
                 "'aiomanager serve --types MODULE'"
             )
-        if len(self.entries) >= self.max_objects:
-            raise LimitReached(f"the server holds {self.max_objects} objects, its limit")
+        self._check_room()
         plan = self._makers.get(kind)
         if plan is None:
             plan = self._makers[kind] = self.plans.made(kind.maker)
@@ -302,8 +344,9 @@ class Store:
     def delete(self, name: str) -> None:
         """Delete the object of a name; raise KeyError."""
         object_id = self.names.pop(name)
-        self._take_out(object_id)
+        entry = self._take_out(object_id)
         self.on_gone(object_id)
+        entry.object._moved_out()  # pyright: ignore[reportPrivateUsage]
 
     def count(self) -> dict[str, int]:
         """Return the numbers of objects and of names."""
@@ -350,9 +393,11 @@ class Store:
     def _free(self) -> None:
         if not self._freeing:
             self._freeing = True
-            while self._freed:
-                self._freed.pop()
-            self._freeing = False
+            try:
+                while self._freed:
+                    self._freed.pop().object._moved_out()  # pyright: ignore[reportPrivateUsage]
+            finally:
+                self._freeing = False
 
     def collect(self) -> int:
         """Free the objects that are reachable only from each other; return how many there were."""
