@@ -244,7 +244,7 @@ class Pool(SharedObject):
         self._queue.clear()
         for work in list(self._works):
             work._give_up(self._why)
-        for worker in self._workers.values():
+        for worker in list(self._workers.values()):
             if worker.process is not None:
                 worker.process.end()
         for waiter in self._takers.pop_all():

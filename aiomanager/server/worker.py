@@ -114,7 +114,7 @@ def _begin(
         process._inheriting = True  # type: ignore[attr-defined]  # pyright: ignore
         try:
             name = f"PoolWorker-{number}"
-            _spawn.prepare({"name": name, **channel.decode_value(program)})
+            _spawn.prepare({"name": name, **(channel.decode_value(program) or {})})
         finally:
             del process._inheriting  # type: ignore[attr-defined]  # pyright: ignore
     start = channel.decode_value(initializer)

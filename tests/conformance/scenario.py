@@ -13,7 +13,14 @@ from typing import Any, Protocol
 import pytest
 
 from aiomanager import MISSING
-from aiomanager.errors import BrokenBarrierError, NotOwner, ShutDown, VersionConflict
+from aiomanager.errors import (
+    BrokenBarrierError,
+    NotOwner,
+    ResultTimeout,
+    ShutDown,
+    VersionConflict,
+    WorkerLost,
+)
 from aiomanager.objects.array import Array
 from aiomanager.objects.barrier import Barrier
 from aiomanager.objects.condition import Condition
@@ -23,6 +30,7 @@ from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
 from aiomanager.objects.lock_table import LockTable
 from aiomanager.objects.namespace import Namespace
+from aiomanager.objects.pool import Pool
 from aiomanager.objects.queue import JoinableQueue, Queue
 from aiomanager.objects.rlock import RLock
 from aiomanager.objects.semaphore import BoundedSemaphore, Semaphore
@@ -896,3 +904,56 @@ async def queue_shutdown(rig: Rig) -> None:
     with pytest.raises(ShutDown):
         await getter.result()
     await rig.parked(0)
+
+
+@scenario
+async def pool_answers_without_its_workers(rig: Rig) -> None:
+    """What a pool says where it makes no difference whether there are worker processes."""
+    with pytest.raises(ValueError, match="at least 1"):
+        await rig.make(Pool, 0)
+    pool = await rig.make(Pool, 2)
+    assert await rig.do(pool.processes()) == 2
+    assert (await rig.do(pool.statistics()))["workers"] == 2
+    assert isinstance(await rig.do(pool.pids()), list)
+    assert await rig.do(pool.enlist()) == (None, None, None)
+    await fails(rig, ValueError, pool.submit, "whatever", "function", [])
+    job = await rig.do(pool.submit("each", "function", []))
+    assert await rig.do(job.ready()) is True
+    assert await rig.do(job.successful()) is True
+    assert await rig.do(job.wait()) is True
+    assert await rig.do(job.outcome()) == (True, False, [])
+    assert await rig.do(job.get()) == []
+    await fails(rig, ValueError, job.add, [], True)
+    later = await rig.do(pool.submit("each", "function", [], False))
+    assert await rig.do(later.ready()) is False
+    await fails(rig, ValueError, later.successful)
+    assert await rig.do(later.wait(SHORT)) is False
+    await fails(rig, ResultTimeout, later.outcome, SHORT)
+    waiting = await rig.start(later.outcome)
+    await rig.parked(1)
+    await rig.do(later.add([], True))
+    assert await waiting.result() == (True, False, [])
+    results = await rig.do(pool.submit_each("each", "function", [], False, True))
+    assert await rig.do(results.room()) == 8
+    await fails(rig, ResultTimeout, results.take, 1, SHORT)
+    await fails(rig, ValueError, results.take, 0)
+    assert await rig.do(results.feed([], True)) == 8
+    assert await rig.do(results.take(1)) == []
+    await fails(rig, ValueError, results.feed, [], True)
+    # Of workers that it has not started
+    assert await rig.do(pool.finish(10**9, True, None)) is None
+    assert await rig.do(pool.unfit(10**9, "it is no worker")) is None
+    await fails(rig, ValueError, pool.join)
+    waiting = await rig.start((await rig.do(pool.submit("each", "function", [], False))).outcome)
+    await rig.parked(1)
+    await rig.do(pool.terminate())
+    with pytest.raises(WorkerLost, match="terminated"):
+        await waiting.result()
+    assert await rig.do(pool.take(10**9)) is None
+    await fails(rig, WorkerLost, pool.submit, "each", "function", [])
+    await rig.do(pool.join())
+    closed = await rig.make(Pool, 1)
+    await rig.do(closed.close())
+    await fails(rig, ValueError, closed.submit, "each", "function", [])
+    await rig.do(closed.terminate())
+    await rig.do(closed.join())

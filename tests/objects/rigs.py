@@ -27,7 +27,7 @@ from aiomanager.sessions.store import MANAGER, Manager, Store
 from aiomanager.stored import ABSENT
 from aiomanager.waiter import Caller, Holder, Waiter
 
-__all__ = ("Parked", "PureRig", "Rig", "SessionRig")
+__all__ = ("NoProcesses", "Parked", "PureRig", "Rig", "SessionRig")
 
 SESSIONS = 3
 
@@ -84,6 +84,24 @@ class Clock:
     def running(self) -> int:
         """How many timers are to fire."""
         return sum(not timer.cancelled for timer in self._timers)
+
+
+class NoProcess:
+    """A worker process of a pool that is only said to be there."""
+
+    pid = 0
+
+    def __init__(self, on_end: Callable[[str], None]) -> None:
+        self.end = lambda: on_end("was ended")
+
+
+class NoProcesses:
+    """Starts the workers of pools, but no processes."""
+
+    processors = 1
+
+    def start(self, pool_id: int, number: int, on_end: Callable[[str], None], /) -> NoProcess:
+        return NoProcess(on_end)
 
 
 class Parked:
@@ -178,14 +196,26 @@ class PureRig(Rig):
     def __init__(self) -> None:
         super().__init__()
         self.objects: list[SharedObject] = []
+        self.launcher = NoProcesses()
         self.fences = count(1)
         self.holders = [self._holder(number) for number in range(SESSIONS)]
         self.parked: list[tuple[int, Waiter[Any]]] = []
 
     def make(self, kind: type[SharedObject], *given: Any, **named: Any) -> Any:
         arguments = bind(kind.__name__, kind.maker, self._plain(given), self._plain(named))
-        self.objects.append(kind(*arguments))
-        return self._proxy(kind, len(self.objects) - 1)
+        return self.share(kind(*arguments))
+
+    def share(self, shared: SharedObject) -> Any:
+        """Take in an object; return a proxy of it."""
+        self.objects.append(shared)
+        shared._moved_in(self, len(self.objects) - 1)
+        return self._proxy(type(shared), len(self.objects) - 1)
+
+    def retain(self, object_id: int) -> None:
+        """Nothing is ever freed here."""
+
+    def release(self, object_id: int) -> None:
+        """Nothing is ever freed here."""
 
     def call(
         self,
@@ -202,6 +232,8 @@ class PureRig(Rig):
         who = (caller,) if operation.owned else ()
         result = operation.body(target, *who, *arguments)
         target.version += operation.writes
+        if isinstance(result, Proxy):
+            return result
         if not isinstance(result, Waiter):
             return copy.deepcopy(result)
         parked = Parked()
@@ -261,8 +293,9 @@ class SessionRig(Rig):
     def __init__(self) -> None:
         super().__init__()
         self.store = Store(TYPES)
+        self.store.launcher = NoProcesses()
         self.core = ServerCore(self.store, self.clock)
-        values = ValueCodec(allow_pickle=True)
+        values = ValueCodec(allow_pickle=True, resolve=self._resolve)
         keys = KeyCodec(values)
         self.decode_key = keys.decode
         self.plans = Plans(
@@ -296,6 +329,9 @@ class SessionRig(Rig):
         wire = self.plans.made(kind.maker).encode(arguments)
         manager = self._proxy(Manager, MANAGER)
         return self._proxy(kind, manager.create(kind.type_name, wire))
+
+    def _resolve(self, object_id: int, type_name: str) -> Proxy:
+        return self._proxy(self.store.types[type_name], object_id)  # type: ignore[no-any-return]
 
     def pump(self) -> None:
         # Bytes go both ways until nobody has any.
