@@ -243,6 +243,11 @@ class Workshop(SharedObject, name="workshop"):
             self._burial.start()
         self._burial.jobs.put(partial(_drop, [obj]))
 
+    def _close(self) -> None:
+        """End the thread that no session ends: the server has ended."""
+        if self._burial is not None:
+            self._burial.jobs.put(None)
+
     # In the session's thread
 
     def _work(

@@ -184,7 +184,8 @@ class Server:
             face=proxy_name,
             stop=self.stop,
         )
-        core.store.adopt(Workshop(self.registry, home), WORKSHOP).references = 1
+        self._workshop = Workshop(self.registry, home)
+        core.store.adopt(self._workshop, WORKSHOP).references = 1
 
     def _native(self, entry: Entry, given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         face = native_face(entry.callable, entry.proxytype, entry.exposed, entry.method_to_typeid)
@@ -214,6 +215,7 @@ class Server:
         self._closed = True
         await self._listener.close()
         self._launcher.close()
+        self._workshop._close()  # pyright: ignore[reportPrivateUsage]
         self._remove_directory()
 
     def stop(self) -> None:
@@ -226,6 +228,7 @@ class Server:
         if not self._closed and not self._loop.is_running():
             self._closed = True
             self._loop.run_until_complete(self._listener.close())
+            self._workshop._close()  # pyright: ignore[reportPrivateUsage]
             self._remove_directory()
 
     def _remove_directory(self) -> None:

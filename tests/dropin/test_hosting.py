@@ -402,6 +402,10 @@ def test_a_server_in_this_process() -> None:
         server.stop_event.set()
         thread.join(SECONDS)
     assert not thread.is_alive()
+    for other in threading.enumerate():
+        if "hosted" in other.name:  # the finalizers' thread ends with its server
+            other.join(SECONDS)
+            assert not other.is_alive()
     again = Local(server.address, b"abc")
     again.start()  # on the same port, at once
     again.shutdown()

@@ -24,7 +24,6 @@ PORT = "50000"
 WAITING = {
     "names_that_are_free",
     "barrier_phases",
-    "condition_between_stages",
 }
 
 

@@ -313,7 +313,6 @@ def test_a_client_meets_the_successor_of_its_server() -> None:
 # Locks and those who hold them
 
 
-@NOT_YET
 @pytest.mark.parametrize("kind", ["RLock", "Lock"])
 def test_a_condition_of_a_lock_that_is_shared_already(kind: str, things: Any) -> None:
     """85106: an RLock's proxy has no `_is_owned`."""

@@ -46,6 +46,6 @@ if __name__ == "__main__":
         try:
             condition.notify()
         except RuntimeError as error:
-            print("RuntimeError:", error)
+            print(type(error).__name__)
         with condition:
             print(condition.wait(0.01), condition.wait_for(lambda: False, 0.01))
