@@ -592,7 +592,9 @@ class SharedObject:
 
     def __init_subclass__(cls, name: str | None = None, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if cls.__dict__.get("is_proxy") or any("is_proxy" in base.__dict__ for base in cls.__mro__):
+        if cls.__dict__.get("_is_proxy") or any(
+            "_is_proxy" in base.__dict__ for base in cls.__mro__
+        ):
             return
         cls.type_name = cls.__name__ if name is None else name
         cls.operations = {

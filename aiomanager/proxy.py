@@ -31,6 +31,7 @@ __all__ = (
     "SyncFactory",
     "SyncProxy",
     "async_face",
+    "shared_type_of",
     "sync_face",
 )
 
@@ -178,8 +179,8 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
 class Proxy:
     """What both kinds of proxy share: a channel and a counted reference."""
 
-    is_proxy: ClassVar[bool] = True
-    shared_type: ClassVar[type[SharedObject]] = SharedObject
+    _is_proxy: ClassVar[bool] = True
+    _shared_type: ClassVar[type[SharedObject]] = SharedObject
     """The declared class behind the proxy."""
     _installs: ClassVar[Callable[[Any], Callable[..., Any]]]
 
@@ -231,7 +232,7 @@ class Proxy:
 
     @classmethod
     def _stand_for(cls, shared: type[SharedObject]) -> None:
-        cls.shared_type = shared
+        cls._shared_type = shared
         # The first class of each kind is the face that `sync` and `aio` give.
         if issubclass(cls, AsyncProxy):
             _async_faces.setdefault(shared, cls)
@@ -243,7 +244,7 @@ class Proxy:
         self._channel.post(self, operation, arguments, self._channel.owner())
 
     def __repr__(self) -> str:
-        kind = type(self).shared_type.type_name
+        kind = type(self)._shared_type.type_name
         number = self._reference.object_id
         return f"<{type(self).__name__} of {kind} {number} at {self._channel.describe()}>"
 
@@ -258,7 +259,7 @@ class Proxy:
 def _unawaitable(said: str, fix: str, operation: str) -> Callable[..., NoReturn]:
     def method(self: Proxy, *_given: Any) -> NoReturn:
         name = type(self).__name__
-        known = operation in self.shared_type.operations or operation in dir(type(self))
+        known = operation in self._shared_type.operations or operation in dir(type(self))
         advice = f"Use {fix}" if known else "This kind of object does not offer it"
         raise TypeError(f"{said} cannot be awaited, and {name} is an async proxy. {advice}.")
 
@@ -273,7 +274,7 @@ class AsyncProxy(Proxy, Awaited):
 
     def _plain_copy(self) -> NoReturn:
         """Raise TypeError: the copy has to be awaited."""
-        known = "copy" in type(self).shared_type.operations
+        known = "copy" in type(self)._shared_type.operations
         raise TypeError(
             f"{type(self).__name__} is an async proxy, and its items have to be awaited: pass "
             + ("'await x.copy()'" if known else "the items")
@@ -288,7 +289,7 @@ class AsyncProxy(Proxy, Awaited):
         @property
         def sync(self):
             """The blocking proxy of the same object, made without I/O."""
-            return self._channel.other_face(self, sync_face(self.shared_type))
+            return self._channel.other_face(self, sync_face(self._shared_type))
 
         @property
         def aio(self):
@@ -318,7 +319,7 @@ class SyncProxy(Proxy):
 
     def _plain_copy(self) -> Any:
         """Return a plain copy of the object, made in one call; this proxy if it has none."""
-        copy = type(self).shared_type.operations.get("copy")
+        copy = type(self)._shared_type.operations.get("copy")
         # A user's type may mean something else by the word.
         return self if copy is None or copy.parameters else self._call(self, copy, ())
 
@@ -335,11 +336,16 @@ class SyncProxy(Proxy):
         @property
         def aio(self):
             """The async proxy of the same object, made without I/O."""
-            return self._channel.other_face(self, async_face(self.shared_type))
+            return self._channel.other_face(self, async_face(self._shared_type))
 
 
 _async_faces: dict[type[SharedObject], type[AsyncProxy]] = {}
 _sync_faces: dict[type[SharedObject], type[SyncProxy]] = {}
+
+
+def shared_type_of(face: "type[Proxy]") -> type[SharedObject]:
+    """Return the declared class behind a class of proxies."""
+    return face._shared_type
 
 
 def async_face(shared: type[SharedObject]) -> type[AsyncProxy]:

@@ -10,7 +10,7 @@ from aiomanager.errors import ManagerError
 from aiomanager.objects import SyncFactories, SyncNamedFactories
 from aiomanager.objects.namespace import operations
 from aiomanager.operation import SharedObject, bind
-from aiomanager.proxy import Reference, SyncProxy
+from aiomanager.proxy import Reference, SyncProxy, shared_type_of
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 from aiomanager.stored import MISSING
@@ -125,7 +125,7 @@ class Manager(SyncFactories):
         self, face: type[Any], name: str | None, given: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:
         channel = self._channel
-        shared = face.shared_type
+        shared = shared_type_of(face)
         wire = channel.maker_plan(shared).encode(bind(shared.type_name, shared.maker, given, named))
         if name is None:
             object_id = self._root.create(shared.type_name, wire)

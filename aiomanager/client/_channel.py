@@ -22,7 +22,15 @@ from aiomanager.protocol.address import Address, parse_address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.protocol.keys import KeyCodec
 from aiomanager.protocol.values import ValueCodec
-from aiomanager.proxy import AsyncProxy, Channel, Proxy, Reference, async_face, sync_face
+from aiomanager.proxy import (
+    AsyncProxy,
+    Channel,
+    Proxy,
+    Reference,
+    async_face,
+    shared_type_of,
+    sync_face,
+)
 from aiomanager.sessions.plans import Leaves, Plan, Plans
 
 __all__ = (
@@ -372,7 +380,7 @@ class ChannelBase(Forkable, Channel):
             return None  # of another server: it is pickled with its URL
         if reference.epoch != self.book.epoch:
             self.count(reference)
-        return reference.object_id, type(value).shared_type.type_name
+        return reference.object_id, shared_type_of(type(value)).type_name
 
     def _encode_object(self, value: object) -> int:
         found = self._refer(value)

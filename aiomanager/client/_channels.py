@@ -19,7 +19,7 @@ from aiomanager.client._channel import (
 )
 from aiomanager.operation import Operation
 from aiomanager.protocol.address import parse_address
-from aiomanager.proxy import AsyncProxy, Proxy, SyncProxy
+from aiomanager.proxy import AsyncProxy, Proxy, SyncProxy, shared_type_of
 
 if TYPE_CHECKING:
     from aiomanager.client._async import AsyncChannel
@@ -114,7 +114,7 @@ def _rebuild(
         key = environment_key()
     endpoint = Endpoint(parse_address(url), key, allow_pickle)
     channel = channel_for(endpoint, kind)
-    channel.types.setdefault(kind.shared_type.type_name, kind.shared_type)
+    channel.types.setdefault(shared_type_of(kind).type_name, shared_type_of(kind))
     return kind(channel, channel.book.reference(object_id))
 
 

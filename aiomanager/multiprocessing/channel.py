@@ -19,7 +19,7 @@ from aiomanager.client._channel import (
 )
 from aiomanager.operation import SharedObject, bind
 from aiomanager.protocol.address import Address, parse_address
-from aiomanager.proxy import Proxy, Reference, SyncProxy, sync_face
+from aiomanager.proxy import Proxy, Reference, SyncProxy, shared_type_of, sync_face
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 
@@ -41,7 +41,7 @@ def _dumps(value: object) -> bytes:
 class DropInProxy(SyncProxy):
     """What marks the proxies of the drop-in."""
 
-    def described(self) -> str:
+    def _described(self) -> str:
         """Return what to know of a proxy of a hosted object to make another; "" for native ones."""
         return ""
 
@@ -73,7 +73,7 @@ class DropInChannel(BlockingChannel):
 
     def make(self, face: type[Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         """Make a shared object of one of our own types and return its proxy."""
-        shared = face.shared_type
+        shared = shared_type_of(face)
         arguments = bind(shared.type_name, shared.maker, given, dict(named))
         if self.narrow is not None:
             arguments = tuple(self.narrow(argument) for argument in arguments)
@@ -106,7 +106,7 @@ class DropInChannel(BlockingChannel):
     def _refer(self, value: object) -> tuple[int, str] | None:
         known = super()._refer(value)
         if known is not None and isinstance(value, DropInProxy):
-            description = value.described()
+            description = value._described()  # pyright: ignore[reportPrivateUsage]
             if description:
                 return known[0], _HOSTED + description
         return known
@@ -121,7 +121,9 @@ class DropInChannel(BlockingChannel):
     def reduce(self, proxy: Proxy) -> tuple[Any, ...]:
         """Return how to pickle a proxy; its object is kept for a while."""
         _, state = super().reduce(proxy)
-        description = proxy.described() if isinstance(proxy, DropInProxy) else ""
+        description = ""
+        if isinstance(proxy, DropInProxy):
+            description = proxy._described()  # pyright: ignore[reportPrivateUsage]
         return (_rebuild, (*state[:4], type(proxy))) if not description else (
             _rebuild_hosted, (*state[:4], description)
         )  # fmt: skip

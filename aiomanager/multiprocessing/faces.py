@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.proxies import AutoProxy, BaseProxy, NativeProxy
 from aiomanager.objects.array import Array, SyncArrayProxy
+from aiomanager.objects.barrier import Barrier, SyncBarrierProxy
 from aiomanager.objects.condition import Condition, SyncConditionProxy
 from aiomanager.objects.dict import Dict, SyncDictProxy
 from aiomanager.objects.event import Event, SyncEventProxy
@@ -36,6 +37,7 @@ __all__ = (
     "AcquirerProxy",
     "ArrayProxy",
     "AsyncResultProxy",
+    "BarrierProxy",
     "BoundedSemaphoreProxy",
     "ConditionProxy",
     "DictProxy",
@@ -277,6 +279,17 @@ class ConditionProxy(NativeProxy, SyncConditionProxy, AcquirerProxy):  # type: i
         return f"<Condition({state}, {self.sleeping()})>"
 
 
+class BarrierProxy(NativeProxy, SyncBarrierProxy):
+    """A shared barrier."""
+
+    _exposed_ = ("__getattribute__", "wait", "abort", "reset", "parties", "n_waiting", "broken")
+    _typeid = "Barrier"
+
+    def _shown(self) -> str:
+        number = self._reference.object_id
+        return f"<threading.Barrier at {number:#x}: waiters={self.n_waiting}/{self.parties}>"
+
+
 # The standard library has one class for all of them; programs see its name.
 for _face in (LockProxy, RLockProxy, SemaphoreProxy, BoundedSemaphoreProxy):
     _face.__name__ = AcquirerProxy.__name__
@@ -444,6 +457,7 @@ DropInChannel.faces.update(
             RLock: RLockProxy,
             Semaphore: SemaphoreProxy,
             BoundedSemaphore: BoundedSemaphoreProxy,
+            Barrier: BarrierProxy,
             Condition: ConditionProxy,
             Set: SetProxy,
             Queue: QueueProxy,
@@ -476,6 +490,7 @@ _NATIVE: dict[tuple[Any, Any], type[BaseProxy]] = {
     (_PlainQueue, None): QueueProxy,
     (_PlainNamespace, NamespaceProxy): NamespaceProxy,
     (threading.Event, EventProxy): EventProxy,
+    (threading.Barrier, BarrierProxy): BarrierProxy,
     (threading.Condition, ConditionProxy): ConditionProxy,
     (threading.Lock, AcquirerProxy): LockProxy,
     (threading.RLock, AcquirerProxy): RLockProxy,

@@ -12,6 +12,7 @@ from queue import Queue, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from aiomanager.operation import Opaque, Raw, SharedObject, delegates, writes
+from aiomanager.proxy import shared_type_of
 from aiomanager.sessions.store import Store
 from aiomanager.waiter import PARKED, Caller, Waiter
 
@@ -224,7 +225,13 @@ class Workshop(SharedObject, name="workshop"):
         if made.native is not None:
             object_id = made.native._reference.object_id
             store.handed_out.append(object_id)
-            return (NATIVE, value, object_id, made.native.shared_type.type_name, [])
+            return (
+                NATIVE,
+                value,
+                object_id,
+                shared_type_of(cast("Any", type(made.native))).type_name,
+                [],
+            )
         object_id = self._hosted.get(id(made.obj), 0)
         if object_id not in store.entries or not object_id:
             entry = self._registry[made.typeid]

@@ -23,6 +23,7 @@ from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
     ArrayProxy,
+    BarrierProxy,
     BoundedSemaphoreProxy,
     ConditionProxy,
     DictProxy,
@@ -61,6 +62,7 @@ __all__ = (
     "AcquirerProxy",
     "ArrayProxy",
     "AutoProxy",
+    "BarrierProxy",
     "BaseManager",
     "BaseProxy",
     "ConditionProxy",
@@ -554,6 +556,12 @@ class SyncManager(BaseManager):
     def Condition(self, lock: LockProxy | RLockProxy | None = None) -> ConditionProxy:  # noqa: N802
         """Make a shared condition over a shared lock, or one of its own."""
         return self._make(ConditionProxy, (lock,), {})
+
+    def Barrier(  # noqa: N802
+        self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None
+    ) -> BarrierProxy:
+        """Make a shared barrier; `action` runs in one of the parties each time."""
+        return self._make(BarrierProxy, (parties, action, timeout), {})
 
     def Queue(self, maxsize: int = 0) -> QueueProxy[Any]:  # noqa: N802
         """Make a shared queue with room for `maxsize` items, without limit for 0."""

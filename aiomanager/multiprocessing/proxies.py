@@ -24,7 +24,7 @@ from aiomanager.multiprocessing.hosting import (
 )
 from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import parse_address
-from aiomanager.proxy import Reference
+from aiomanager.proxy import Reference, shared_type_of
 
 __all__ = (
     "AutoProxy",
@@ -154,9 +154,9 @@ class BaseProxy(DropInProxy):
     def _id(self) -> str:
         return f"{self._reference.object_id:x}"
 
-    def described(self) -> str:
+    def _described(self) -> str:
         """Return what to know of a proxy of a hosted object to make another; "" for native ones."""
-        native = type(self).shared_type is not SharedObject and type(self) not in _twins_of
+        native = shared_type_of(type(self)) is not SharedObject and type(self) not in _twins_of
         if self._shared or native:
             return ""
         face = "" if self._isauto else proxy_name(type(self))
@@ -344,7 +344,7 @@ def _twin(face: type[BaseProxy]) -> type[BaseProxy]:
 
     There its methods go by `_callmethod`, unless the program has written its own.
     """
-    if face.shared_type is SharedObject:
+    if shared_type_of(face) is SharedObject:
         return face
     twin = _twins.get(face)
     if twin is None:
@@ -365,7 +365,7 @@ def _twin(face: type[BaseProxy]) -> type[BaseProxy]:
 
 
 def _hosted_proxy(channel: DropInChannel, reference: Reference, description: str) -> Any:
-    """Make the proxy of a hosted object from what `described` said of another one."""
+    """Make the proxy of a hosted object from what `_described` said of another one."""
     typeid, face, *exposed = description.split(" ")
     token = Token.of(channel, reference, typeid)
     return proxy_of(token, face, exposed)
@@ -390,7 +390,7 @@ class NativeProxy(BaseProxy):
         """
         # The program may have derived a class whose methods call this one: its own are passed by.
         channel = cast("DropInChannel", self._channel)
-        face = cast("type[NativeProxy]", channel.face(self.shared_type))
+        face = cast("type[NativeProxy]", channel.face(shared_type_of(type(self))))
         if methodname == "#GETVALUE":
             return face._getvalue(self)
         if methodname in ("__str__", "__repr__"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from aiomanager.objects.live import planted
 from aiomanager.operation import Awaited, Composite, Operation, SharedObject, composite
-from aiomanager.proxy import AsyncProxy, Channel, Proxy, SyncProxy
+from aiomanager.proxy import AsyncProxy, Channel, Proxy, SyncProxy, shared_type_of
 from aiomanager.stored import MISSING, Missing
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class CachedView(View):
         asked = 0.0 if self._seconds is None else self.now()
         version, state = yield self.inner.get_state(max(self._copies.copy(), default=-1))
         if state is not None:
-            known = object.__new__(self.inner.shared_type)
+            known = object.__new__(cast("Any", shared_type_of(cast("Any", type(self.inner)))))
             known._set_state(state)
             known.version = version
             self._copies[version] = known

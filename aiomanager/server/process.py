@@ -52,7 +52,7 @@ def load_types(names: Iterable[str]) -> list[type[SharedObject]]:
             if isinstance(member, type)
             and issubclass(member, SharedObject)
             and member.operations
-            and not getattr(member, "is_proxy", False)
+            and not getattr(member, "_is_proxy", False)
             and (wanted or member.__module__ == module_name)
         ]
         if not kinds:
