@@ -907,6 +907,47 @@ async def queue_shutdown(rig: Rig) -> None:
 
 
 @scenario
+async def what_views_ask_for(rig: Rig) -> None:
+    """State by version, for views that keep a copy, and changes in place, for those that do not."""
+    d = await rig.make(Dict, {"rows": [3, 1], "row": {"a": 1}})
+    version = await rig.do(d.get_version())
+    assert await rig.do(d.get_state(version)) == (version, None)
+    assert await rig.do(d.get_state()) == (version, [("rows", [3, 1]), ("row", {"a": 1})])
+    await many(
+        rig,
+        (lambda: d.length_nested(("rows",)), 2),
+        (lambda: d.mutate_nested(("rows",), "append", [2]), None),
+        (lambda: d.mutate_nested(("rows",), "sort", [False]), None),
+        (lambda: d.mutate_nested(("rows",), "pop", [0]), 1),
+        (lambda: d.mutate_nested(("row",), "update", [{"b": 2}]), None),
+        (lambda: d.mutate_nested(("row",), "popitem"), ("b", 2)),
+        (lambda: d.copy(), {"rows": [2, 3], "row": {"a": 1}}),
+    )
+    assert await rig.do(d.get_version()) > version
+    await fails(rig, TypeError, d.length_nested, ("row", "a"))
+    await fails(rig, TypeError, d.mutate_nested, ("row",), "append", [1])
+    await fails(rig, IndexError, d.mutate_nested, ("rows",), "pop", [9])
+    await fails(rig, KeyError, d.mutate_nested, ("gone",), "clear")
+    version, found = await rig.do(d.get_nested_versioned(("row", "a")))
+    assert found == 1
+    await rig.do(d.update_nested_versioned(("row", "a"), [found], version))
+    await fails(rig, VersionConflict, d.update_nested_versioned, ("row", "a"), 2, version)
+    assert await rig.do(d.get_item("row")) == {"a": [1]}
+    items = await rig.make(List, "abc")
+    assert await rig.do(items.get_placed(-1)) == (2, "c")
+    await fails(rig, IndexError, items.get_placed, 3)
+    version = await rig.do(items.get_version())
+    assert await rig.do(items.get_state()) == (version, ["a", "b", "c"])
+    assert await rig.do(items.get_state(version)) == (version, None)
+    value = await rig.make(Value, "i", 7)
+    version, state = await rig.do(value.get_state())
+    assert state == ["i", 7]
+    assert await rig.do(value.get_state(version)) == (version, None)
+    await rig.do(value.set(8))
+    assert (await rig.do(value.get_state(version)))[1] == ["i", 8]
+
+
+@scenario
 async def pool_answers_without_its_workers(rig: Rig) -> None:
     """What a pool says where it makes no difference whether there are worker processes."""
     with pytest.raises(ValueError, match="at least 1"):
