@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from aiomanager.objects.set import SyncSetProxy as SyncSetProxy
     from aiomanager.objects.value import SyncValueProxy as SyncValueProxy
     from aiomanager.objects.value import ValueProxy as ValueProxy
+    from aiomanager.objects.views import PlaceView as PlaceView
+    from aiomanager.objects.views import SyncPlaceView as SyncPlaceView
     from aiomanager.operation import SharedObject as SharedObject
     from aiomanager.operation import acquires as acquires
     from aiomanager.operation import composite as composite
@@ -101,6 +103,7 @@ _HOMES = {
         "objects.barrier": "BarrierProxy SyncBarrierProxy",
         "objects.lock_table": "LockTableProxy SyncLockTableProxy",
         "objects.value": "ValueProxy SyncValueProxy",
+        "objects.views": "PlaceView SyncPlaceView",
         "operation": "SharedObject acquires composite owned reads waits writes",
         "proxy": "AsyncProxy SyncProxy",
         "stored": "MISSING",

@@ -36,6 +36,8 @@ def containers(manager: SyncManager) -> None:
     d = manager.dict({"a": 1})
     assert_type(d, DictProxy[str, int])
     assert_type(d["a"], int)
+    assert_type(d.live(), DictProxy[str, int])
+    assert_type(d.cached(1), DictProxy[str, int])
     assert_type(d.keys(), list[str])
     assert_type(d.get("a"), int | None)
     for key in d:

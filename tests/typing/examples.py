@@ -26,6 +26,7 @@ from aiomanager import (
     LockProxy,
     LockTableProxy,
     NamespaceProxy,
+    PlaceView,
     QueueProxy,
     RLockProxy,
     SemaphoreProxy,
@@ -41,6 +42,7 @@ from aiomanager import (
     SyncLockProxy,
     SyncLockTableProxy,
     SyncNamespaceProxy,
+    SyncPlaceView,
     SyncQueueProxy,
     SyncRLockProxy,
     SyncSemaphoreProxy,
@@ -59,6 +61,7 @@ async def managers() -> None:
         assert_type(await manager.names(), dict[str, str])
         assert_type(await manager.delete("name"), None)
         assert_type(await manager.statistics(), dict[str, int])
+        assert_type(await manager.collect(), int)
     async with aiomanager.connect("unix:///socket", authkey=b"k" * 16) as joined:
         assert_type(joined, aiomanager.Manager)
     started = await aiomanager.connect(("127.0.0.1", 5000)).start()
@@ -73,6 +76,7 @@ def sync_managers() -> None:
         assert_type(manager.names(), dict[str, str])
         assert_type(manager.delete("name"), None)
         assert_type(manager.statistics(), dict[str, int])
+        assert_type(manager.collect(), int)
         assert_type(manager.close(), None)
     with aiomanager.sync.connect() as joined:
         assert_type(joined, aiomanager.sync.Manager)
@@ -222,6 +226,43 @@ async def dicts(d: DictProxy[str, int]) -> None:
     async for key in d:
         assert_type(key, str)
     assert_type(d.sync, SyncDictProxy[str, int])
+
+
+async def views(d: DictProxy[str, int], items: ListProxy[str], value: ValueProxy[int]) -> None:
+    assert_type(d.cached(), DictProxy[str, int])
+    assert_type(items.cached(2.5), ListProxy[str])
+    assert_type(await value.cached().get(), int)
+    place = d.at("row", 7)
+    assert_type(place, PlaceView)
+    assert_type(place.at("n").sync, SyncPlaceView)
+    assert_type(await place.get(), Any)
+    assert_type(await place.exists(), bool)
+    assert_type(await place.set([1]), None)
+    assert_type(await place.append(2), int)
+    assert_type(await place.update({"k": 1}), None)
+    assert_type(await place.compare_and_set(MISSING, 1), bool)
+    assert_type(await place.length(), int)
+    await d.mutate_nested(("row",), "clear")
+    d.live()  # type: ignore[attr-defined]  # pyright: ignore
+
+
+def sync_views(
+    d: SyncDictProxy[str, list[int]], items: SyncListProxy[str], value: SyncValueProxy[int]
+) -> None:
+    live = d.live()
+    assert_type(live, SyncDictProxy[str, list[int]])
+    live["k"][0] = 1
+    live["k"] += [2]
+    assert_type(items.live().cached(1), SyncListProxy[str])
+    assert_type(value.cached().value, int)
+    place = d.at("row", 7)
+    assert_type(place, SyncPlaceView)
+    assert_type(place.aio, PlaceView)
+    assert_type(place.exists(), bool)
+    assert_type(place.append(1), int)
+    assert_type(len(place), int)
+    place["n"] = 1
+    assert_type(place.set(1), None)
 
 
 async def dicts_of_lists(d: DictProxy[str, list[int]]) -> None:
