@@ -160,6 +160,9 @@ class LiveList(list[Any]):
     def __setitem__(self, index: Any, value: Any) -> None:
         if type(index) is slice:
             items = list(value)
+            if _place(self)[0] is None:
+                super().__setitem__(index, items)
+                return
             self._change("set_slice", *_bounds(index), items)
             _as_far_as_it_goes(super().__setitem__, index, self._taken(items))
             return

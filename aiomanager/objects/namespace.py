@@ -8,9 +8,11 @@ from collections.abc import Coroutine, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from aiomanager.errors import VersionConflict
-from aiomanager.objects.nested import Nested, Place, add, check_path, walk_into
+from aiomanager.objects.live import assigned_back
+from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import Opaque, composite, reads, writes
-from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
+from aiomanager.proxy import AsyncFactory, SyncFactory, SyncProxy
 from aiomanager.stored import MISSING, Missing
 
 if TYPE_CHECKING:
@@ -198,12 +200,41 @@ class Namespace(Nested):
                 continue
             return value
 
+    @reads
+    def get_state(self, version: int = -1) -> tuple[int, list[tuple[str, Opaque]] | None]:
+        """Return the version and all attributes; None for them if it still has `version`."""
+        return self.version, None if version == self.version else list(self._values.items())
+
+    def _set_state(self, values: list[tuple[str, Any]]) -> None:
+        """Be what `get_state` returned."""
+        self._values = dict(values)
+
+    # What stands where, for live views
+
+    @get.live
+    def _live_get(self, put: Put, name: str, *default: Any) -> Any:
+        value: Any = self.get(name, *default)
+        return value if default and value is default[0] else put((name,), value)
+
+    @items.live
+    def _live_items(self, put: Put) -> list[Any]:
+        return [(name, put((name,), value)) for name, value in self.items()]
+
+    @copy.live
+    def _live_copy(self, put: Put) -> dict[str, Any]:
+        return {name: put((name,), value) for name, value in self.items()}
+
+    @set.live
+    def _live_set(self, put: Put, name: str, value: Any) -> None:
+        if not assigned_back(value, cast("Any", self), name):
+            self.set(name, value)
+
 
 def _missing(name: str) -> AttributeError:
     return AttributeError(f"'Namespace' object has no attribute {name!r}")
 
 
-class NamespaceProxy(AsyncProxy, Namespace):
+class NamespaceProxy(AsyncViews, Namespace):
     """A shared namespace for async code: `await namespace.get("x")`."""
 
     sync: "SyncNamespaceProxy"
@@ -264,7 +295,7 @@ class SyncNamespaceProxy(SyncProxy, shared=Namespace):
             self._call(self, Namespace.delete, (name,))
 
 
-class SyncNamespaceOperations(SyncProxy, Namespace):
+class SyncNamespaceOperations(SyncViews, Namespace):
     """The operations of a shared namespace for blocking code, as plain methods."""
 
     aio: "NamespaceProxy"

@@ -599,9 +599,9 @@ class Nested(SharedObject):
         return self.version
 
     @get_nested.live
-    def _live_get_nested(self, put: Put, path: Any, default: Any = NO_DEFAULT) -> Any:
-        value: Any = self.get_nested(path, default)
-        return value if value is default else put(tuple(path), value)
+    def _live_get_nested(self, put: Put, path: Any, *default: Any) -> Any:
+        value: Any = self.get_nested(path, *default)
+        return value if default and value is default[0] else put(tuple(path), value)
 
     @setdefault_nested.live
     def _live_setdefault_nested(self, put: Put, path: Any, value: Any) -> Any:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.list import List
 from aiomanager.objects.live import LiveDict, LiveList
+from aiomanager.objects.namespace import Namespace, operations
 from aiomanager.objects.value import Value
 
 from .rigs import PureRig, Rig, SessionRig
@@ -36,6 +37,8 @@ def plain(value: Any) -> Any:
     """Return what `exact` can compare."""
     if isinstance(value, LiveDict):
         return {key: plain(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(map(plain, value))
     return [plain(item) for item in value] if isinstance(value, LiveList) else value
 
 
@@ -305,6 +308,20 @@ def test_without_it_values_are_copies(rig: Rig) -> None:
     assert type(d["test"]) is dict
 
 
+def test_what_is_not_there(rig: Rig) -> None:
+    live = rig.make(Dict, {"a": {}}).live()
+    for missing in (
+        lambda: live["b"],
+        lambda: live.get_nested(("a", "b")),
+        lambda: live.at("a", "b").get(),
+        lambda: live["a"]["b"],
+    ):
+        with pytest.raises(KeyError, match="b"):
+            missing()
+    assert live.get("b") is None
+    assert live.at("a", "b").get(3) == 3
+
+
 def test_a_default_is_the_caller_s_own() -> None:
     rig = SessionRig()
     default: dict[str, int] = {}
@@ -327,9 +344,36 @@ def test_operators_do_not_undo_what_others_did(rig: Rig) -> None:
     assert d["rows"] == [["theirs", "ours"]]
     live["rows"] += [[]]
     assert d["rows"] == [["theirs", "ours"], []]
+    outer = d.live()
+    outer["deep"] = {"in": {}}
+    node = outer["deep"]
+    d.update_nested(("deep", "in", "theirs"), 1)
+    node["in"] |= {"ours": 2}
+    assert d["deep"] == {"in": {"theirs": 1, "ours": 2}}
     # An assignment of its own is meant as one.
+    node = live["test"]
+    del d["test"]
     live["test"] = node
-    assert d["test"] == {"ours": 2}
+    assert d["test"] == {"theirs": 1, "ours": 2, "late": 3}
+
+
+def test_setdefault_leaves_a_node_in_its_place(rig: Rig) -> None:
+    node = rig.make(Dict, {"a": {"rows": []}}).live()["a"]
+    rows = node["rows"]
+    assert node.setdefault("rows", []) is rows
+    rows.append(1)
+    assert node == {"rows": [1]}
+
+
+def test_attributes_of_a_namespace(rig: Rig) -> None:
+    namespace = operations(rig.make(Namespace, rows=[{}])).live()
+    namespace.get("rows")[0]["n"] = 1
+    namespace.copy()["rows"].append(2)
+    assert namespace.get("rows") == [{"n": 1}, 2]
+    assert namespace.cached().get("rows") == [{"n": 1}, 2]
+    assert namespace.at("rows", 0, "n").increment() == 2
+    with pytest.raises(AttributeError, match="x"):
+        namespace.get("x")
 
 
 def test_changed_by_others(rig: Rig) -> None:
