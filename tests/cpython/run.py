@@ -17,7 +17,7 @@ from typing import Any
 from . import borrowed
 from .differences import DIFFERENCES
 
-SECONDS = 20  # of one test
+SECONDS = 60  # of one test
 
 
 class _Result(unittest.TextTestResult):

@@ -22,8 +22,6 @@ pytestmark = pytest.mark.skipif(
     reason="this interpreter was installed without its own tests",
 )
 
-NOT_YET = pytest.mark.xfail(reason="Condition and Barrier have not landed", strict=False)
-
 
 def run(module: str, *arguments: str, judged: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -37,7 +35,6 @@ def run(module: str, *arguments: str, judged: str) -> subprocess.CompletedProces
     )
 
 
-@NOT_YET
 @pytest.mark.timeout(600)
 def test_they_hold() -> None:
     done = run("", "--start-method", "fork", judged=OURS)

@@ -20,11 +20,6 @@ GUARD = '\nif __name__ == "__main__":\n'
 # Where it matters that the fork server is a third process; it is slow for all.
 WITH_FORKSERVER = frozenset({"nested_proxies", "own_class", "joinable_queue", "executor"})
 PORT = "50000"
-# These use types that have not landed.
-WAITING = {
-    "names_that_are_free",
-    "barrier_phases",
-}
 
 
 def source(name: str) -> str:
@@ -97,12 +92,7 @@ def methods_of(name: str) -> list[str]:
 
 
 CASES = [
-    pytest.param(
-        name,
-        method,
-        id=f"{name}-{method}",
-        marks=[pytest.mark.xfail(reason="has not landed", strict=False)] * (name in WAITING),
-    )
+    pytest.param(name, method, id=f"{name}-{method}")
     for name in SINGLE
     for method in methods_of(name)
 ]

@@ -26,7 +26,7 @@ from aiomanager.multiprocessing.managers import BaseManager, RemoteError, SyncMa
 from . import hosted
 from .helpers import METHODS, SECONDS, environment
 
-NOT_YET = pytest.mark.xfail(reason="has not landed", strict=False)
+NOT_YET = pytest.mark.xfail(reason="has not landed")
 
 
 @pytest.fixture(scope="module")
