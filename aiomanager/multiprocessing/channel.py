@@ -23,7 +23,7 @@ from aiomanager.proxy import Proxy, Reference, SyncProxy, shared_type_of, sync_f
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 
-__all__ = ("DropInChannel", "DropInProxy", "channel_to")
+__all__ = ("DropInChannel", "DropInProxy", "NarrowChannel", "channel_to")
 
 _HOSTED: Final = "hosted "
 """How the type name of a reference to a hosted object begins."""
@@ -57,11 +57,6 @@ class DropInChannel(BlockingChannel):
     hosted: ClassVar[Callable[["DropInChannel", Reference, str], Proxy]]
     """Makes the proxy of a hosted object from its description."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint)
-        self.narrow: Callable[[Any], Any] | None = None
-        """What a serializer of few types makes of an argument, if there is one."""
-
     @property
     def root(self) -> Any:
         """A proxy of the server itself."""
@@ -75,16 +70,8 @@ class DropInChannel(BlockingChannel):
         """Make a shared object of one of our own types and return its proxy."""
         shared = shared_type_of(face)
         arguments = bind(shared.type_name, shared.maker, given, dict(named))
-        if self.narrow is not None:
-            arguments = tuple(self.narrow(argument) for argument in arguments)
         wire = self.maker_plan(shared).encode(arguments)
         return face(self, self.counted(self.root.create(shared.type_name, wire)))
-
-    def call(self, proxy: Proxy, operation: Any, arguments: tuple[Any, ...], owner: int = 0) -> Any:
-        """Carry out one operation; see the operation's own docstring."""
-        if self.narrow is not None and arguments:
-            arguments = tuple(self.narrow(argument) for argument in arguments)
-        return super().call(proxy, operation, arguments, owner)
 
     # What a server does with what its clients sent to a program's own classes
 
@@ -135,6 +122,25 @@ class DropInChannel(BlockingChannel):
         connection = super().open()
         _leave_at_exit(self)
         return connection
+
+
+class NarrowChannel(DropInChannel):
+    """The way to a server for a serializer that knows few types: arguments become what it knows."""
+
+    def __init__(self, endpoint: Endpoint, narrow: Callable[[Any], Any]) -> None:
+        super().__init__(endpoint)
+        self._narrow = narrow
+
+    def make(self, face: type[Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        """Make a shared object of one of our own types and return its proxy."""
+        narrow = self._narrow
+        return super().make(
+            face, tuple(map(narrow, given)), {name: narrow(value) for name, value in named.items()}
+        )
+
+    def call(self, proxy: Proxy, operation: Any, arguments: tuple[Any, ...], owner: int = 0) -> Any:
+        """Carry out one operation; see the operation's own docstring."""
+        return super().call(proxy, operation, tuple(map(self._narrow, arguments)), owner)
 
 
 _channels: WeakSet[DropInChannel] = WeakSet()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
 
 from aiomanager.client._channel import Endpoint, remember_channel
 from aiomanager.errors import ConnectionLost, ObjectGone, SessionLost
-from aiomanager.multiprocessing.channel import DropInChannel
+from aiomanager.multiprocessing.channel import DropInChannel, NarrowChannel
 from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
     ArrayProxy,
@@ -342,8 +342,9 @@ class BaseManager:
 
     def _open(self, address: Address) -> None:
         key = bytes(self._authkey) if self._explicit else None
-        channel = DropInChannel(Endpoint(address, key, allow_pickle=True))
-        channel.narrow = self._narrow
+        endpoint = Endpoint(address, key, allow_pickle=True)
+        narrow = self._narrow
+        channel = DropInChannel(endpoint) if narrow is None else NarrowChannel(endpoint, narrow)
         channel.open()
         remember_channel(channel)
         self._channel = channel
