@@ -63,16 +63,6 @@ def test_links() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_types_that_are_said_to_be_missing_are_missing() -> None:
-    """Whoever adds a type takes it off the list."""
-    (missing,) = re.findall(r"^- Not there yet: TLS; (.*?);", README, re.MULTILINE | re.DOTALL)
-    names = set(re.findall(r"`(\w+)`", missing))
-    assert len(names) > 1
-    assert not names & set(dir(aiomanager.Manager))
-    (there,) = re.findall(r"^So far: (.*?)\.", README, re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", there)) <= set(dir(aiomanager.Manager))
-
-
 def test_web_workers_share_what_they_count(tmp_path: Path) -> None:
     ((file, app),) = [(file, text) for language, file, text in BLOCKS if file]
     (tmp_path / file).write_text(app)
