@@ -332,21 +332,24 @@ class _Connection:
         if sock is not None:
             sock.close()
 
-    def close(self) -> None:
-        """End the session in good order; what was interrupted is taken back before."""
+    def close(self, *, for_good: bool = False) -> None:
+        """End the session in good order; what was interrupted is taken back before.
+
+        `for_good`: the process will not come back, and nobody is on the way to what it refers to.
+        """
         try:
             if self._dirty and not self.busy and self.lost is None:
                 self._recover()
-            self._say_bye(1.0)
+            self._say_bye(1.0, for_good=for_good)
         except (OSError, ManagerError):
             pass  # there is nobody who would hear it
         self.lost = self.lost or ConnectionLost("the manager was closed")
         self._drop()
         self._channel.session_lost(self)
 
-    def _say_bye(self, seconds: float) -> None:
+    def _say_bye(self, seconds: float, *, for_good: bool = False) -> None:
         if self._socket is not None and not self._dirty and self.lost is None:
-            self.session.bye()
+            self.session.bye(for_good=for_good)
             self._socket.settimeout(seconds)
             self._socket.sendall(b"".join(self.session.data_to_send()))
 
@@ -542,10 +545,11 @@ class BlockingChannel(ChannelBase):
         self._slot = _Slot()
 
     def leave(self) -> None:
-        """End this process's sessions in good order; a later call begins a new one."""
+        """End this process's sessions in good order, as it ends."""
+        for_good = not self.book.lends
         for connection in list(self._all):
             if not connection.busy:  # a daemon thread is in a call
-                connection.close()
+                connection.close(for_good=for_good)
 
     def after_fork(self) -> None:
         """Close the inherited sockets in the child; it connects anew when it calls."""

@@ -264,10 +264,18 @@ class Book(Forkable):
     def lend(self, reference: Reference) -> None:
         """Keep a reference alive for a while: its proxy was pickled for somebody."""
         now = time.monotonic()
-        lent = self._lent
-        while lent and lent[0][0] < now - LENT:
-            lent.popleft()
-        lent.append((now, reference))
+        self._take_back(now)
+        self._lent.append((now, reference))
+
+    @property
+    def lends(self) -> bool:
+        """Whether the receiver of a pickled proxy may still be on its way."""
+        self._take_back(time.monotonic())
+        return bool(self._lent)
+
+    def _take_back(self, now: float) -> None:
+        while self._lent and self._lent[0][0] < now - LENT:
+            self._lent.popleft()
 
 
 class _Here(threading.local):

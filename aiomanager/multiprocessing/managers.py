@@ -447,7 +447,7 @@ class BaseManager:
 
     def _number_of_objects(self) -> int:
         """Return the number of shared objects."""
-        self._channel.root.names()  # a call takes along what was dropped before it
+        self._channel.root.collect()  # also those that refer to each other only
         return cast("int", self._channel.root.statistics()["objects"])
 
     def _debug_info(self) -> str:

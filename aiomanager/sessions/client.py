@@ -233,10 +233,11 @@ class ClientSession(Generic[W]):
         """Count a reference to each of these objects less."""
         self._dropped.extend(object_ids)
 
-    def bye(self) -> None:
-        """Add the end of the session to the output."""
+    def bye(self, *, for_good: bool = False) -> None:
+        """Add the end of the session to the output; see M-14 for what `for_good` says."""
         self._send_notes()
-        self._send(encode([BYE, self.stream.received]))
+        message: list[Any] = [BYE, self.stream.received]
+        self._send(encode([*message, True] if for_good else message))
 
     def _add(self, call_id: int, payload: bytes) -> None:
         if len(payload) > self._largest:

@@ -509,6 +509,7 @@ class ServerSession(Holder):
         elif kind == BYE:
             self._confirm(message[1])
             self.in_good_order = True
+            self.client.gone = message[2:3] == [True]
             self.finish()
             self.flush()
             close, self._write, self._close = self._close, None, None
@@ -913,7 +914,10 @@ class ServerCore:
         self.sessions.pop(session.session_id, None)
         client = session.client
         client.sessions.discard(session.session_id)
-        if not client.sessions:
+        if not client.sessions and client.gone:
+            self._forget_client(client)
+            self.on_left(client.id)
+        elif not client.sessions:
             timer = self.hands.call_later(LINGER, partial(self._forget_client, client))
             client.stop_forgetting = timer.cancel
             self.on_left(client.id)

@@ -35,6 +35,7 @@ class Client:
 
     __slots__ = (
         "description",
+        "gone",
         "id",
         "pid",
         "principal",
@@ -50,6 +51,8 @@ class Client:
         self.description = description
         self.references: Counter[int] = Counter()
         self.sessions: set[bytes] = set()
+        self.gone = False
+        """Whether it said that it will not come back, and has nothing on its way."""
         self.stop_forgetting: Callable[[], object] | None = None
         """Keeps its references from being forgotten, while it has no session."""
 

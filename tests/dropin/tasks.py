@@ -92,3 +92,13 @@ class Key:
 
 def use_key(d: Any) -> Any:
     return d[Key("k")]
+
+
+def make_and_end(d: Any, number: int) -> None:
+    """Make objects that nobody else refers to, and end with them in hand."""
+    global kept
+    d[number] = d._channel.make(type(d), ({"a": 1},), {})
+    kept = [d[number], *(d._channel.make(type(d), ((),), {}) for _ in range(5))]
+
+
+kept: list[Any] = []

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import ThreadPool
 from typing import Any
@@ -97,3 +98,20 @@ def test_the_standard_librarys_pool(method: str, context: Any, ours: Any) -> Non
     d = ours.dict(key="value")
     with multiprocessing.get_context(method).Pool(1) as pool:
         assert pool.apply(tasks.get_item, (d, "key")) == "value"
+
+
+def test_what_a_child_alone_referred_to_goes_with_it(method: str, context: Any, ours: Any) -> None:
+    d = ours.dict()
+    before = ours._number_of_objects()
+    children = [context.Process(target=tasks.make_and_end, args=(d, n)) for n in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(SECONDS)
+        assert child.exitcode == 0
+    assert ours._number_of_objects() >= before + 3
+    d.clear()
+    deadline = time.monotonic() + SECONDS  # less than the minute that a dead client's linger
+    while ours._number_of_objects() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ours._number_of_objects() == before
