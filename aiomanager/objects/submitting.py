@@ -51,7 +51,9 @@ def _program() -> dict[str, Any]:
         "sys_argv": [str(argument) for argument in sys.argv],
         "dir": here,
     }
-    main = sys.modules.get("__main__")
+    main = sys.modules["__main__"]
+    # What workers call it: classes of the main program come back under this name.
+    sys.modules.setdefault("__mp_main__", main)
     name = getattr(getattr(main, "__spec__", None), "name", None)
     file = getattr(main, "__file__", None)
     if name is not None:

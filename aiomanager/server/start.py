@@ -1,5 +1,6 @@
 """Start a private server for a manager, and say how to reach it; import it only for that."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,9 @@ def start_server(
 
     Raises:
         ValueError, TypeError: the address or the key is not usable.
-        RuntimeError: it could not start.
+        RuntimeError: it could not start, or this process only imports its main module so far.
     """
+    _check_not_importing_main()
     where = None if address is None else parse_address(address)
     key = endpoint_of("unix:///unused", authkey=authkey).key
     explicit = key is not None
@@ -38,3 +40,15 @@ def start_server(
     return server, Endpoint(
         server.address, key if explicit else None, True if allow_pickle is None else allow_pickle
     )
+
+
+def _check_not_importing_main() -> None:
+    """Raise RuntimeError in a child process that runs the main program by importing it."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "a manager was to be started while this process, a child of the program, imports the "
+            "program's main module. Children would start children without end: put what the "
+            'program does under\n\n    if __name__ == "__main__":\n\nso that it can be imported '
+            "without doing it"
+        )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing import process as _process
 from multiprocessing import spawn as _spawn
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError  # type: ignore[attr-defined]  # pyright: ignore
+from types import TracebackType
 from typing import Any, Final, cast
 
 from aiomanager.client._blocking import BlockingChannel
@@ -189,9 +190,13 @@ def _unsendable(why: Exception, what: Any) -> Exception:
 
 def _with_traceback(error: Exception, origin: BaseException) -> Any:
     trace = origin.__traceback__
-    if trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next  # without this file
+    while trace is not None and trace.tb_next is not None and _is_here(trace):
+        trace = trace.tb_next
     return cast("Any", ExceptionWithTraceback)(error, trace)
+
+
+def _is_here(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_code.co_filename == __file__
 
 
 def _report(pool: SyncPoolProxy, task: int, well: bool, result: Any) -> None:

@@ -92,7 +92,10 @@ class NoProcess:
     pid = 0
 
     def __init__(self, on_end: Callable[[str], None]) -> None:
-        self.end = lambda: on_end("was ended")
+        self._on_end = on_end
+
+    def end(self, how: str = "was ended") -> None:
+        self._on_end(how)
 
 
 class NoProcesses:
