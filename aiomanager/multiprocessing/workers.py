@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from aiomanager.client._channel import Endpoint
+from aiomanager.multiprocessing import faces as faces  # the proxies that its channel makes
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.server.worker import end_with, work
 

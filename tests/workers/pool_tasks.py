@@ -1,6 +1,5 @@
 """What the workers of shared pools do in tests: functions that they can import."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -57,10 +56,6 @@ def kill_myself(deaths: Any, times: int) -> str:
     if deaths.increment("n") <= times:
         os.kill(os.getpid(), signal.SIGKILL)
     return "alive"
-
-
-def crash() -> None:
-    ctypes.string_at(0)
 
 
 def count(shared: Any, key: str) -> int:

@@ -386,8 +386,6 @@ def test_killed_again_and_again(pool: aiomanager.SyncPoolProxy, manager: Sync) -
     assert pool.apply(tasks.kill_myself, (manager.dict(), 2)) == "alive"
     with pytest.raises(aiomanager.WorkerLost, match="3 workers died"):
         pool.apply(tasks.kill_myself, (manager.dict(), 3))
-    with pytest.raises(aiomanager.WorkerLost, match="3 workers died"):
-        pool.map(tasks.pid_of, [1, 2]) and pool.apply(tasks.crash)
     calls = manager.list()
     pool.apply_async(tasks.kill_myself, (manager.dict(), 9), {}, None, calls.append).wait()
     assert isinstance(calls[0], aiomanager.WorkerLost)
