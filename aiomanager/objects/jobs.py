@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
-from aiomanager.errors import ResultTimeout, WorkerLost
+from aiomanager.errors import ResultTimeout, TooLarge, WorkerLost
 from aiomanager.operation import (
     Opaque,
     Raw,
@@ -288,6 +288,23 @@ class Job(SharedObject, Work, Generic[R]):
             raise ValueError("the job is not ready")
         return not (self._given_up or self._raised)
 
+    @reads
+    def parts(self) -> int:
+        """Return how many parts there are so far."""
+        return len(self._values)
+
+    @reads
+    def part(self, index: int) -> Opaque:
+        """Return what one part of a job that went well came to: all at once may be too large.
+
+        Raises:
+            ValueError: the job is not done, or did not go well.
+            IndexError: there is no such part.
+        """
+        if not self._over or self._given_up or self._raised:
+            raise ValueError("the job is not ready, or did not go well")
+        return self._values[index]
+
     @composite
     def get(self, timeout: float | None = None) -> Generator[Any, Any, R]:
         """Wait until the job is done; return its result, or raise the exception it ended with.
@@ -298,7 +315,16 @@ class Job(SharedObject, Work, Generic[R]):
             multiprocessing.TimeoutError: that took longer than `timeout` seconds.
             WorkerLost: a task killed its workers, or the pool ended before the job was done.
         """
-        well, one, values = yield self.outcome(timeout)
+        values: list[Any]
+        try:
+            well, one, values = yield self.outcome(timeout)
+        except TooLarge:
+            number: int = yield self.parts()
+            if number < 2:
+                raise
+            well, one, values = True, False, []
+            for index in range(number):
+                values.append((yield self.part(index)))
         if well:
             return cast("R", _joined(one, values))
         return cast("R", raise_first(values))

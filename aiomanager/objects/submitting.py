@@ -224,7 +224,10 @@ class Imap:
             if not self._whole or self._results is None:
                 yield from self.feed()
             results: Any = self._results
-            found = yield results.take(FETCH, timeout)
+            try:
+                found = yield results.take(FETCH, timeout)
+            except TooLarge:  # for one answer
+                found = yield results.take(1, timeout)
             if not found:
                 error, self._error = self._error, None
                 if error is not None:

@@ -964,6 +964,8 @@ async def pool_answers_without_its_workers(rig: Rig) -> None:
     assert await rig.do(job.wait()) is True
     assert await rig.do(job.outcome()) == (True, False, [])
     assert await rig.do(job.get()) == []
+    assert await rig.do(job.parts()) == 0
+    await fails(rig, IndexError, job.part, 0)
     await fails(rig, ValueError, job.add, [], True)
     later = await rig.do(pool.submit("each", "function", [], False))
     assert await rig.do(later.ready()) is False

@@ -15,6 +15,7 @@ import pytest
 
 import aiomanager
 import aiomanager.sync
+from aiomanager.errors import TooLarge
 
 from . import pool_tasks as tasks
 from .helpers import SECONDS, alive, environment, until
@@ -117,6 +118,65 @@ def test_large_values(pool: aiomanager.SyncPoolProxy) -> None:
     large = b"x" * 5_000_000
     assert pool.apply(len, (large,)) == 5_000_000
     assert pool.map(bytes, [5_000_000] * 3, 1) == [bytes(5_000_000)] * 3
+
+
+def test_results_that_are_too_large_together(
+    pool: aiomanager.SyncPoolProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = pool.map_async(bytes, [100_000] * 4, 1)
+    results = pool.imap(bytes, [100_000] * 4)
+    assert job.wait(SECONDS)
+    # As if a frame had only room for one of them.
+    called: list[str] = []
+    call = pool._channel.call
+
+    def refuse(proxy: Any, operation: Any, arguments: Any, owner: int = 0) -> Any:
+        called.append(operation.name)
+        if operation.name == "outcome" or (operation.name == "take" and arguments[0] > 1):
+            raise TooLarge("the answer")
+        return call(proxy, operation, arguments, owner)
+
+    for proxy in (job, results._results):
+        monkeypatch.setattr(proxy, "_call", refuse)
+    assert job.get() == list(results) == [bytes(100_000)] * 4
+    assert {"outcome", "part", "take"} <= set(called)
+
+
+def test_arguments_that_are_too_large_together(
+    pool: aiomanager.SyncPoolProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = pool._call
+
+    def refuse(proxy: Any, operation: Any, arguments: Any, owner: int = 0) -> Any:
+        if operation.name == "submit" and arguments[2]:
+            raise TooLarge("the call")
+        return call(proxy, operation, arguments, owner)
+
+    monkeypatch.setattr(pool, "_call", refuse)
+    assert pool.map(tasks.square, range(5), 1) == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("scheme", ["unix", "tcp"])
+def test_pools_of_a_server_for_many(tmp_path: Path, scheme: str) -> None:
+    """One that others reach over the network starts no processes for them."""
+    url = f"unix://{tmp_path}/s" if scheme == "unix" else "tcp://127.0.0.1:0"
+    key = "0123456789abcdef"
+    command = [sys.executable, "-m", "aiomanager", "serve", url]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=environment({"AIOMANAGER_AUTHKEY": key}),
+    ) as server:  # fmt: skip
+        try:
+            assert server.stdout is not None
+            where = server.stdout.readline().strip()
+            with aiomanager.sync.connect(where, authkey=key.encode(), allow_pickle=True) as manager:
+                if scheme == "unix":
+                    assert manager.Pool(1).map(tasks.square, [1, 2]) == [1, 4]
+                else:
+                    with pytest.raises(PermissionError, match="starts no worker processes"):
+                        manager.Pool(1)
+        finally:
+            server.terminate()
 
 
 def test_an_exception_has_the_workers_traceback(pool: aiomanager.SyncPoolProxy) -> None:
