@@ -61,7 +61,10 @@ R = TypeVar("R")
 MAX_DEATHS: Final = 3
 """A task that was under way when so many workers died is not given to another one."""
 MAX_FAILURES: Final = 3
-"""So many workers in a row that end before their first task are the pool's end."""
+"""So many workers in a row that end by themselves before their first task are the pool's end."""
+MAX_KILLED: Final = 30
+"""The same for those that somebody kills, who may stop at some time, as the kernel may that is
+short of memory."""
 
 
 class WorkerProcess(Protocol):
@@ -83,8 +86,12 @@ class Launcher(Protocol):
     processors: int
     """How many processors there are."""
 
-    def start(self, pool_id: int, number: int, on_end: Callable[[str], None], /) -> WorkerProcess:
-        """Start a process that works for a pool; `on_end` is told why there is none any more.
+    def start(
+        self, pool_id: int, number: int, on_end: Callable[[str, bool], None], /
+    ) -> WorkerProcess:
+        """Start a process that works for a pool; `on_end` is told when there is none any more.
+
+        It gets how it ended, in words that follow its name, and whether somebody has killed it.
 
         Raises:
             Denied: this server starts no processes.
@@ -172,6 +179,8 @@ class Pool(SharedObject):
         """The jobs that are not done."""
         self._workers: dict[int, _Worker] = {}
         self._failures = 0
+        """How many workers in a row ended before their first task, by themselves."""
+        self._killed = 0
         self._completed = 0
         self._replaced = 0
         self._last_task = 0
@@ -213,7 +222,7 @@ class Pool(SharedObject):
             del self._workers[number]
             raise
 
-    def _worker_ended(self, number: int, how: str) -> None:
+    def _worker_ended(self, number: int, how: str, killed: bool) -> None:
         """Know that a worker's process is gone."""
         worker = self._workers.pop(number, None)
         if worker is None:
@@ -222,10 +231,12 @@ class Pool(SharedObject):
             self._serve_joining()
             return
         if not worker.begun:
-            self._failures += 1
-            if self._failures >= MAX_FAILURES:
+            self._killed += killed
+            self._failures += not killed
+            if self._failures >= MAX_FAILURES or self._killed >= MAX_KILLED:
                 self._end(
-                    f"{self._failures} workers in a row ended before their first task; the last "
+                    f"{self._failures + self._killed} workers in a row ended before their first "
+                    "task; the last "
                     f"one {how}. The error output of the server says more"
                 )
                 return
@@ -460,7 +471,7 @@ class Pool(SharedObject):
         worker = self._workers.get(number)
         if worker is not None:
             worker.begun = True
-            self._failures = 0
+            self._failures = self._killed = 0
         task = self._next_task()
         if task is not None:
             return Waiter.granted(*self._assign(task, caller))

@@ -22,6 +22,9 @@ __all__ = ("Interpreters", "Launcher", "Process", "processors", "send_signal")
 KILL_SECONDS: Final = 5.0
 """How long a worker that was asked to end may take."""
 
+_KILLS: Final = (signal.SIGKILL, signal.SIGTERM)
+"""How somebody ends a process: no fault of its own does."""
+
 _BOOT: Final = (
     "import sys, json; c = json.loads(sys.stdin.readline()); sys.path[:] = c['path']; "
     "from aiomanager.server.worker import main; main(c)"
@@ -54,7 +57,10 @@ class _Worker:
     """One worker process: to be started, running, ended."""
 
     def __init__(
-        self, launcher: "Launcher", start: Callable[[], Process], on_end: Callable[[str], None]
+        self,
+        launcher: "Launcher",
+        start: Callable[[], Process],
+        on_end: Callable[[str, bool], None],
     ) -> None:
         self._launcher = launcher
         self._start = start
@@ -110,11 +116,11 @@ class _Worker:
         elif code >= 0:
             self._gone(f"ended with exit code {code}")
         else:
-            self._gone(f"was ended by signal {-code}")
+            self._gone(f"was ended by signal {-code}", -code in _KILLS)
 
-    def _gone(self, how: str) -> None:
+    def _gone(self, how: str, killed: bool = False) -> None:
         try:
-            self._on_end(how)
+            self._on_end(how, killed)
         finally:
             self._launcher.flush()
 
@@ -137,8 +143,8 @@ class Launcher:
         self._to_start: deque[_Worker] = deque()
         self._closed = False
 
-    def start(self, pool_id: int, number: int, on_end: Callable[[str], None], /) -> _Worker:
-        """Start a worker for a pool soon; `on_end` is told why there is none any more."""
+    def start(self, pool_id: int, number: int, on_end: Callable[[str, bool], None], /) -> _Worker:
+        """Start a worker for a pool soon; `on_end` is told how it ended, and whether by a kill."""
 
         def start() -> Process:
             return self._start_process(pool_id, number)

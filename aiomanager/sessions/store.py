@@ -94,7 +94,7 @@ class NoLauncher:
 
     processors = 1
 
-    def start(self, pool_id: int, number: int, on_end: Callable[[str], None], /) -> NoReturn:
+    def start(self, pool_id: int, number: int, on_end: Callable[[str, bool], None], /) -> NoReturn:
         """Raise Denied."""
         raise Denied(
             "this server starts no worker processes, which would run whatever code a client "

@@ -91,11 +91,11 @@ class NoProcess:
 
     pid = 0
 
-    def __init__(self, on_end: Callable[[str], None]) -> None:
+    def __init__(self, on_end: Callable[[str, bool], None]) -> None:
         self._on_end = on_end
 
-    def end(self, how: str = "was ended") -> None:
-        self._on_end(how)
+    def end(self, how: str = "was ended", killed: bool = False) -> None:
+        self._on_end(how, killed)
 
 
 class NoProcesses:
@@ -103,7 +103,7 @@ class NoProcesses:
 
     processors = 1
 
-    def start(self, pool_id: int, number: int, on_end: Callable[[str], None], /) -> NoProcess:
+    def start(self, pool_id: int, number: int, on_end: Callable[[str, bool], None], /) -> NoProcess:
         return NoProcess(on_end)
 
 

@@ -28,9 +28,9 @@ class Processes(NoProcesses):
         self.flush: Any = lambda: None
 
     def start(self, pool_id: int, number: int, on_end: Any, /) -> NoProcess:
-        def end(how: str) -> None:
+        def end(how: str, killed: bool) -> None:
             if self.started.pop(number, None) is not None:
-                on_end(how)
+                on_end(how, killed)
                 self.flush()
 
         self.started[number] = NoProcess(end)
@@ -335,6 +335,24 @@ def test_workers_that_cannot_begin_are_not_started_for_ever(kind: Any) -> None:
         job.get()
     assert processes.started == {}
     with pytest.raises(WorkerLost, match="before their first task"):
+        pool.submit("call", "f", [])
+
+
+@on_both
+def test_workers_that_are_killed_at_their_start_have_more_patience(kind: Any) -> None:
+    rig, processes = rig_of(kind)
+    pool = rig.make(Pool, 1)
+    for turn in range(2):
+        for _ in range(29):
+            processes.started[max(processes.started)].end("was ended by signal 9", True)
+        Worker(rig, pool, 1, max(processes.started)).ask()
+        assert pool.statistics()["replaced"] == 29 * (turn + 1) + turn
+        processes.started[max(processes.started)].end("was ended by signal 9", True)
+    for _ in range(30):
+        assert processes.started
+        processes.started[max(processes.started)].end("was ended by signal 9", True)
+    assert not processes.started
+    with pytest.raises(WorkerLost, match="30 workers in a row"):
         pool.submit("call", "f", [])
 
 

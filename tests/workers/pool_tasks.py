@@ -16,6 +16,11 @@ def square(number: int) -> int:
     return number * number
 
 
+def square_slowly(number: int) -> int:
+    time.sleep(0.001)
+    return number * number
+
+
 def pid() -> int:
     return os.getpid()
 

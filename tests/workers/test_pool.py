@@ -442,6 +442,19 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert pool.statistics()["replaced"] == 1
 
 
+def test_a_campaign_of_kills(pool: aiomanager.SyncPoolProxy) -> None:
+    jobs = [pool.apply_async(tasks.square_slowly, (n,)) for n in range(400)]
+    results = pool.imap(tasks.square_slowly, numbers(100))
+    for number, job in enumerate(jobs):
+        assert job.get(SECONDS) == number * number
+        if number % 80 == 40:
+            os.kill(pool.pids()[-1], signal.SIGKILL)
+    assert list(results) == [n * n for n in range(100)]
+    counted = pool.statistics()
+    assert counted["completed"] == 500
+    assert counted["replaced"] >= 4
+
+
 def test_killed_again_and_again(pool: aiomanager.SyncPoolProxy, manager: Sync) -> None:
     assert pool.apply(tasks.kill_myself, (manager.dict(), 2)) == "alive"
     with pytest.raises(aiomanager.WorkerLost, match="3 workers died"):
