@@ -10,7 +10,7 @@ class. What differs is behind `_callmethod`.
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from aiomanager.errors import ObjectGone
 from aiomanager.multiprocessing.channel import DropInChannel, DropInProxy, channel_to
@@ -153,6 +153,19 @@ class BaseProxy(DropInProxy):
     @property
     def _id(self) -> str:
         return f"{self._reference.object_id:x}"
+
+    if not TYPE_CHECKING:
+
+        @property
+        def aio(self):
+            """The async proxy of the same object; one of a program's own class has none."""
+            face = type(self)
+            if shared_type_of(face) is SharedObject or face in _twins_of:
+                raise AttributeError(
+                    f"{face.__name__!r} object has no attribute 'aio': a hosted object is called "
+                    "from threads; in async code use asyncio.to_thread(proxy.method)"
+                )
+            return super().aio
 
     def _described(self) -> str:
         """Return what to know of a proxy of a hosted object to make another; "" for native ones."""

@@ -149,7 +149,7 @@ class Server:
             self._remove_directory()
             raise
         bound = self._listener.address
-        self.address = shown_address(bound)
+        self.address = self._listener.bound_address() or shown_address(bound)
         self.stop_event = _Stop(self)
         self.listener = _Listening(self)
         self._channel = DropInChannel(

@@ -445,6 +445,13 @@ class Server:
             self.loop.remove_reader(pidfd)
             os.close(pidfd)
 
+    def bound_address(self) -> tuple[str, int] | None:
+        """Return the host and port of the listening socket, as numbers; None if it is no TCP."""
+        if self._listening is None or self.address.scheme == "unix":
+            return None
+        host, port = self._listening.sockets[0].getsockname()[:2]
+        return host, port
+
     def descriptors(self) -> list[int]:
         """Return the descriptors of all sockets: a forked child must not keep them open."""
         listening = () if self._listening is None else self._listening.sockets

@@ -494,3 +494,18 @@ def _get_and_die_at_once(q: Any) -> None:
     q.get()
     threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGKILL)).start()
     q.get()
+
+
+def test_a_hosted_object_has_no_async_face(manager: Any) -> None:
+    for proxy in (manager.Thing(), manager.defaultdict(list)):
+        assert not hasattr(proxy, "aio")
+        with pytest.raises(AttributeError, match=r"asyncio\.to_thread"):
+            proxy.aio  # noqa: B018
+    assert manager.dict().aio is not None
+
+
+def test_an_address_is_that_of_the_socket() -> None:
+    with ours.managers.SyncManager(("localhost", 0), b"abc") as manager:
+        host, port = manager.address
+        assert host in ("127.0.0.1", "::1")
+        assert port > 0
