@@ -130,7 +130,7 @@ def _late(timeout: float | None) -> Callable[[], Any]:
     return expire
 
 
-class Job(SharedObject, Work, Generic[R]):
+class Job(SharedObject, Work, Generic[R], name="pool.job"):
     """A call of a function by the workers of a pool, or several in one: the result to come.
 
     It is done when all its calls are, and its callback. As long as somebody refers to it the
@@ -341,7 +341,7 @@ def raise_first(values: list[Any]) -> Any:
         values.clear()  # else it and this frame keep each other alive
 
 
-class Results(SharedObject, Work):
+class Results(SharedObject, Work, name="pool.results"):
     """The results of a function for the items of an iterable, each as soon as it is there."""
 
     def __init__(self, order: Raw, ordered: bool = True) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
-from aiomanager.errors import WorkerLost
+from aiomanager.errors import SessionLost, WorkerLost
 from aiomanager.objects.jobs import (
     CALL,
     EACH,
@@ -622,7 +622,10 @@ class PoolProxy(AsyncProxy, Pool, Submitter):
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        await self.terminate()
+        try:
+            self._post(Pool.terminate)  # also where everything that waits is cancelled
+        except SessionLost:  # or there was none yet
+            await self.terminate()
 
 
 class SyncPoolProxy(SyncProxy, Pool, Submitter):

@@ -11,6 +11,7 @@ from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import aiomanager
@@ -96,6 +97,21 @@ async def test_all_methods_of_async_code(shared: aiomanager.Manager) -> None:
         await job.get()
 
 
+async def test_a_cancelled_block_terminates(shared: aiomanager.Manager) -> None:
+    here = await shared.list()
+    with anyio.CancelScope() as scope:
+        async with await shared.Pool(1) as pool:
+            await pool.apply_async(tasks.ignore_signals, (here,))
+            scope.cancel()
+            await anyio.sleep(SECONDS)
+    await pool.join()
+    assert await pool.pids() == []
+    with pytest.raises(aiomanager.WorkerLost, match="terminated"):
+        await pool.apply(tasks.square, (1,))
+    async with pool.sync.aio:
+        pass
+
+
 def test_both_faces_are_one_pool(pool: aiomanager.SyncPoolProxy) -> None:
     import asyncio
 
@@ -110,7 +126,7 @@ def test_a_thousand_small_tasks(pool: aiomanager.SyncPoolProxy, manager: Sync) -
     assert [job.get() for job in jobs] == [n * n for n in range(1000)]
     del jobs
     assert manager.names() == {}  # takes along what was dropped
-    assert manager.statistics().get("objects.Job", 0) == 0
+    assert manager.statistics().get("objects.pool.job", 0) == 0
     assert pool.statistics()["completed"] == 1000
 
 
