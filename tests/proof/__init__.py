@@ -1,0 +1,1 @@
+"""Campaigns that look for what is lost, done twice, leaked or stuck; `python -m tests.proof`."""
