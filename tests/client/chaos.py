@@ -1,4 +1,4 @@
-"""A proxy for real sockets that cuts, stalls and splits what passes through it, at any byte.
+"""A proxy for real sockets that cuts, stalls, splits and half-closes what passes through it.
 
 It runs in a thread of its own, so that clients on any loop, and blocking ones, can use it. What
 it does to a connection follows from its seed and the number of the connection.
@@ -34,6 +34,9 @@ class Fate:
         """The largest piece in which bytes are passed on."""
         self.stall = random.choice([0.0, 0.0, 0.0, 0.02])
         """Seconds for which nothing passes before the cut."""
+        self.half = random.random() < 0.2
+        """Whether only the direction of the last byte ends then; the other one goes on, until
+        its receiver closes or a while is over."""
 
 
 class Chaos:
@@ -46,6 +49,7 @@ class Chaos:
         self.raging = False
         """Whether connections are cut; those of before are when this is set by `rage`."""
         self.cuts = 0
+        self.half_closed = 0
         self.connections = 0
         self.fate: Callable[[], Fate] = lambda: Fate(self._random, self._longest)
         self._carried: set[_Carried] = set()
@@ -198,13 +202,15 @@ class _Carried:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(1 << 16):
-                await self._pass(writer, data)
+                if not await self._pass(writer, data):
+                    break
             await self._open.wait()
             writer.write_eof()
         except OSError:
             self._over.set()
 
-    async def _pass(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+    async def _pass(self, writer: asyncio.StreamWriter, data: bytes) -> bool:
+        """Pass bytes on; return whether this direction is still open."""
         while data:
             await self._open.wait()
             fate = self._fate
@@ -219,5 +225,10 @@ class _Carried:
                 await asyncio.sleep(fate.stall)
                 if not self._over.is_set():
                     self._chaos.cuts += 1
+                    if fate.half:
+                        self._chaos.half_closed += 1
+                        self.doom(None)
+                        return False
                     self.cut(reset=fate.reset)
                 raise ConnectionResetError
+        return True

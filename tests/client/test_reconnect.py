@@ -160,6 +160,7 @@ class _Cut(Fate):
         self.cut_after = after
         self.piece = piece
         self.stall = 0.0
+        self.half = False
 
 
 async def test_cut_at_one_byte_after_another(broken: Manager, chaos: Chaos) -> None:

@@ -63,6 +63,10 @@ class Object(Protocol):
 
     initial: State
 
+    def among(self, calls: Sequence[Call]) -> "Object":
+        """Return what knows the whole history, and leaves out what cannot have been."""
+        ...
+
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         """Return the parts of a call, which has this number in its history."""
         ...
@@ -98,7 +102,8 @@ class _Step:
     bit: int = field(default=0)
 
 
-def _steps(calls: Iterable[Call], it: Object) -> list[_Step]:
+def _steps(calls: Sequence[Call], it: Object) -> list[_Step]:
+    it = it.among(calls)
     groups = [[_Step(call, part) for part in it.parts(call, n)] for n, call in enumerate(calls)]
     steps = sorted((step for group in groups for step in group), key=lambda step: step.call.start)
     for number, step in enumerate(steps):
@@ -111,9 +116,9 @@ def _steps(calls: Iterable[Call], it: Object) -> list[_Step]:
     return steps
 
 
-def check(calls: Iterable[Call], it: Object, limit: int = 1_000_000) -> Verdict:
+def check(calls: Iterable[Call], it: Object, limit: int = 500_000) -> Verdict:
     """Tell whether a history is linearizable; give up after so many states."""
-    steps = _steps(calls, it)
+    steps = _steps(list(calls), it)
     required = sum(step.bit for step in steps if not step.part.optional)
     seen: set[tuple[int, State]] = set()
     best, stuck = -1, list[Call]()
@@ -174,7 +179,14 @@ def _if(legal: bool, state: State) -> State:
     return state if legal else ILLEGAL
 
 
-class Register:
+class _Plain:
+    """An object of which all is to be tried."""
+
+    def among(self, calls: Sequence[Call]) -> Any:
+        return self
+
+
+class Register(_Plain):
     """One value: read, write v, cas old, new (compare and set), add n (returns the sum)."""
 
     def __init__(self, initial: Hashable = 0) -> None:
@@ -196,7 +208,7 @@ class Register:
         def add(state: Any) -> State:
             return _if(not known or state + given[0] == result, state + given[0])
 
-        if call.name == "read" and not known:
+        if call.name == "expire" or (call.name == "read" and not known):
             return ()
         moves = {"read": read, "write": write, "cas": cas, "add": add}
         return (Part(moves[call.name], not known),)
@@ -213,12 +225,34 @@ class _Items(NamedTuple):
 
 
 class Queue:
-    """First in, first out: put v (None or Full), get ((v, redelivered) or Empty), size."""
+    """First in, first out: put v (None or Full), get ((v, redelivered) or Empty), size.
+
+    Each value is put once at most.
+    """
 
     initial = _Items()
 
     def __init__(self, maxsize: int = 0) -> None:
         self._maxsize = maxsize
+        self._got: dict[Any, bool] = {}
+        """What somebody got, and whether it was handed out before: then it was, else it never
+        was. Without this knowledge, each call that was cancelled is tried with each item."""
+        self._drained = -inf
+        """Since when nothing is in it, if nobody has died who may have taken something."""
+
+    def among(self, calls: Sequence[Call]) -> "Queue":
+        known = Queue(self._maxsize)
+        gets = [call for call in calls if call.name == "get"]
+        for call in gets:
+            if call.outcome != RETURNED:
+                continue
+            if call.result == "Empty":
+                known._drained = max(known._drained, call.start)
+            else:
+                known._got[call.result[0]] = call.result[1]
+        if any(call.outcome == UNKNOWN for call in gets):
+            known._drained = -inf
+        return known
 
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         known, result = call.outcome == RETURNED, call.result
@@ -241,6 +275,8 @@ class Queue:
             if not state.items:
                 return ILLEGAL
             position, value, _ = state.items[0]
+            if not self._got.get(value, True):
+                return ILLEGAL
             held = (*state.held, (number, position, value))
             return state._replace(items=state.items[1:], held=held)
 
@@ -256,10 +292,13 @@ class Queue:
             return _if(len(state.items) == result, state)
 
         if call.name == "put":
-            return (Part(put, not known),)
+            got = not known and call.arguments[0] in self._got
+            if not known and not got and call.end <= self._drained:
+                return ()
+            return (Part(put, not known and not got),)
         if known:
             return (Part({"get": get, "size": size}[call.name]),)
-        if call.name == "size":
+        if call.name in ("size", "expire"):
             return ()
         # Its caller may have had it, and died before it could say so.
         return Part(hand_out, True), Part(take_back, call.outcome == UNKNOWN)
@@ -281,7 +320,7 @@ class _Mutex(NamedTuple):
         return _Mutex(fence=self.fence)
 
 
-class Mutex:
+class Mutex(_Plain):
     """A lock: acquire (the fence, or 0), release (None, NotOwner, RuntimeError), locked.
 
     `expire` is the end of its caller's session, which nobody calls.
@@ -355,7 +394,7 @@ class _Permits(NamedTuple):
         return self._replace(value=self.value + 1, holders=holders)
 
 
-class Semaphore:
+class Semaphore(_Plain):
     """Permits: acquire (True or False), release (None or ValueError), value; `expire` as a lock's.
 
     Whoever releases has acquired; one too many is the ValueError of a bounded semaphore.
