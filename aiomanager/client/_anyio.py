@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Generator
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from aiomanager.client._channel import (
     handshake_for,
     refused,
     running_loop,
+    trio_here,
     tune,
     unreachable,
 )
@@ -79,7 +79,8 @@ class _Connection:
     def __init__(self, stream: ByteStream, sock: socket.socket, handshake: ClientHandshake) -> None:
         self.stream = stream
         self.sock = sock
-        self._direct = _on_trio()  # elsewhere the stream may hold back bytes of its own
+        # Elsewhere the stream may hold back bytes of its own.
+        self._direct = trio_here() is not None
         self.handshake: ClientHandshake | None = handshake
         self.lost = False
         self.scope = anyio.CancelScope()
@@ -141,8 +142,9 @@ class AnyioChannel(AsyncChannel):
         self._background: Any = None
 
     def _task(self) -> object | None:
-        if _on_trio():
-            return cast("object", sys.modules["trio"].lowlevel.current_task())
+        trio = trio_here()
+        if trio is not None:
+            return cast("object", trio.current_task())
         try:
             return asyncio.current_task()
         except RuntimeError:
@@ -186,8 +188,9 @@ class AnyioChannel(AsyncChannel):
         await opening
 
     def _start(self, opening: _Answer, living: anyio.CancelScope) -> None:
-        if _on_trio():
-            sys.modules["trio"].lowlevel.spawn_system_task(self._live, opening, living)
+        trio = trio_here()
+        if trio is not None:
+            trio.spawn_system_task(self._live, opening, living)
         else:
             task = asyncio.get_running_loop().create_task(self._live(opening, living))
             self._background = task
@@ -336,11 +339,6 @@ class AnyioChannel(AsyncChannel):
         self._forget()
         self.loop = None
         self.place = 0
-
-
-def _on_trio() -> bool:
-    trio = sys.modules.get("trio")  # what was never imported does not run
-    return trio is not None and trio.lowlevel.in_trio_task()
 
 
 async def _stream(address: Address) -> Any:

@@ -48,6 +48,7 @@ __all__ = (
     "remembered_channel",
     "remembered_key",
     "running_loop",
+    "trio_here",
 )
 
 LENT: Final = 300.0
@@ -521,8 +522,15 @@ def remembered_key(url: str, travelled: bytes | None) -> bytes | None:
 
 def running_loop() -> object | None:
     """Return the asyncio loop that runs in this thread, or what stands for trio's; else None."""
-    # What was never imported does not run.
-    trio, asyncio = sys.modules.get("trio"), sys.modules.get("asyncio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return cast("object", trio.lowlevel.current_trio_token())
-    return None if asyncio is None else cast("object", asyncio._get_running_loop())
+    trio = trio_here()
+    if trio is not None:
+        return cast("object", trio.current_trio_token())
+    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return None if get_loop is None else cast("object", get_loop())
+
+
+def trio_here() -> Any:
+    """Return `trio.lowlevel` if a task of trio runs in this thread, else None."""
+    # What was never imported does not run here, nor what another thread is just importing.
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    return lowlevel if lowlevel is not None and lowlevel.in_trio_task() else None

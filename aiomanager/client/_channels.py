@@ -4,7 +4,6 @@ It stands above the shells, and imports each when it is first needed: a blocking
 asyncio, a trio program no loop of asyncio's.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from aiomanager.client._channel import (
@@ -16,6 +15,7 @@ from aiomanager.client._channel import (
     remembered_channel,
     remembered_key,
     running_loop,
+    trio_here,
 )
 from aiomanager.operation import Operation
 from aiomanager.protocol.address import parse_address
@@ -75,8 +75,7 @@ class LateChannel(ChannelBase):
 
 def new_async_channel(endpoint: Endpoint) -> "AsyncChannel":
     """Return a new channel for the async library that runs here."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if trio_here() is not None:
         from aiomanager.client._anyio import AnyioChannel
 
         return AnyioChannel(endpoint)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -1018,3 +1019,16 @@ def test_a_proxy_outlives_its_loop(server: PrivateServer) -> None:
 async def count(d: Any) -> int:
     total: int = await d.increment("n")
     return total
+
+
+@pytest.mark.parametrize("name", ["trio", "asyncio"])
+def test_a_library_that_another_thread_is_importing(
+    name: str, server: PrivateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in sys.modules from the first line on, with nothing in it."""
+    with aiomanager.sync.connect(server.address.url) as manager:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        d: Any = pickle.loads(pickle.dumps(manager.dict()))
+        d["k"] = 1
+        assert d["k"] == 1
+        assert isinstance(d.aio, aiomanager.DictProxy)
