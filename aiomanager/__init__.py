@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from aiomanager.errors import BrokenBarrierError as BrokenBarrierError
     from aiomanager.errors import CallError as CallError
     from aiomanager.errors import ConnectionLost as ConnectionLost
+    from aiomanager.errors import DeadlockDetected as DeadlockDetected
     from aiomanager.errors import Empty as Empty
     from aiomanager.errors import Full as Full
     from aiomanager.errors import ManagerError as ManagerError
@@ -80,8 +81,8 @@ _HOMES = {
     name: f"aiomanager.{home}"
     for home, names in {
         "errors": (
-            "AuthenticationFailed BrokenBarrierError CallError ConnectionLost Empty Full "
-            "ManagerError NameConflict "
+            "AuthenticationFailed BrokenBarrierError CallError ConnectionLost DeadlockDetected "
+            "Empty Full ManagerError NameConflict "
             "NotOwner ObjectGone SessionLost ShutDown WorkerLost"
         ),
         "manager": "Manager connect",

@@ -24,6 +24,7 @@ ManagerError
       +-- ResultTimeout            also TimeoutError, and multiprocessing.TimeoutError
       +-- WorkerLost               also RuntimeError: the workers of a pool cannot do a job
       +-- NotOwner                 also RuntimeError: a lock released by somebody else
+      +-- DeadlockDetected         also RuntimeError: the wait for a lock would never end
       +-- ServerError              a fault in the server or in a user's shared type
 """
 
@@ -49,6 +50,7 @@ __all__ = (
     "BrokenBarrierError",
     "CallError",
     "ConnectionLost",
+    "DeadlockDetected",
     "Denied",
     "Empty",
     "FrameTooLarge",
@@ -221,6 +223,16 @@ class WorkerLost(CallError, RuntimeError):
     """The workers of a pool cannot do a job: they died of it, cannot start, or were ended."""
 
     code = 417
+
+
+class DeadlockDetected(CallError, RuntimeError):
+    """The wait for a lock would never end: its owner waits, at last, for the caller.
+
+    The message names all who wait, for what and since when. Nothing was acquired, and what the
+    caller holds it still holds: it should release that, and try again.
+    """
+
+    code = 418
 
 
 class ServerError(CallError):

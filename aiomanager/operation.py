@@ -548,6 +548,10 @@ class Home(Protocol):
     launcher: Any
     """What starts worker processes."""
 
+    def name_of(self, object_id: int, /) -> str | None:
+        """Return the name of an object, if it has one."""
+        ...
+
     def share(self, shared: "SharedObject", /) -> Any:
         """Take in another object; return what refers to it, for an operation to return."""
         ...

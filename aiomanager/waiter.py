@@ -13,6 +13,8 @@ here; the session that carries the call arms the deadline and says when a result
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
+from aiomanager.deadlock import Deadlocks
+
 __all__ = ("ANYBODY", "PARKED", "Alarm", "Caller", "Holder", "Later", "WaitQueue", "Waiter")
 
 R = TypeVar("R")
@@ -284,10 +286,24 @@ class WaitQueue(Generic[R]):
 class Holder:
     """One session as shared objects see it: when it ends, what it holds passes on."""
 
-    __slots__ = ("_held", "_staying", "description", "fences", "in_good_order", "later", "now")
+    __slots__ = (
+        "_held",
+        "_staying",
+        "deadlocks",
+        "description",
+        "fences",
+        "in_good_order",
+        "later",
+        "now",
+    )
 
     def __init__(
-        self, description: str, fences: Iterator[int], now: Callable[[], float], later: Later
+        self,
+        description: str,
+        fences: Iterator[int],
+        now: Callable[[], float],
+        later: Later,
+        deadlocks: Deadlocks,
     ) -> None:
         self.now = now
         """The store's clock, in seconds; it never goes back."""
@@ -299,6 +315,8 @@ class Holder:
         """The store's fence tokens: each is larger than all before."""
         self.description = description
         """Names the session in messages to people, such as "pid 4182"."""
+        self.deadlocks = deadlocks
+        """The waits of all sessions of the store in which circles are looked for."""
         self.in_good_order = False
         """Whether the client itself ends the session, and has not died."""
         self._held: dict[Hashable, Callable[[], None]] = {}
@@ -317,6 +335,10 @@ class Holder:
         """Forget what was given back in good order."""
         self._held.pop(thing, None)
         self._staying.discard(thing)
+
+    def owners(self) -> set[Hashable]:
+        """Return the identities of those in this session who hold a lock."""
+        return {getattr(thing, "identity", None) for thing in self._held}
 
     def end(self) -> None:
         """Give back everything; the session must wait for nothing any more."""
@@ -340,10 +362,44 @@ class Caller:
         self.now = now
         """The time of the call, in seconds of a clock that never goes back."""
 
+    @property
+    def blocked(self) -> Hashable | None:
+        """The task or thread that can do nothing before the call is answered; None: not known."""
+        return self.identity if self.owner else None
+
     def named(self, owner: str | None) -> "Caller":
         """Return this caller under the owner that it names, if it names one."""
-        return self if owner is None else Caller(self.holder, owner, self.now)
+        return self if owner is None else _As(self.holder, owner, self.now, self)
+
+    def free(self) -> "Caller":
+        """Return this caller as one whose task does not wait for the call itself."""
+        return _As(self.holder, self.owner, self.now, None)
+
+    def waiting_as(self) -> str:
+        """Return who waits, in words."""
+        return str(self)
 
     def __str__(self) -> str:
         who = self.owner if type(self.owner) is str else f"task or thread {self.owner}"
         return f"{self.holder.description}, {who}"
+
+
+class _As(Caller):
+    """A caller under a name of its own, or one that is not held up by the call."""
+
+    __slots__ = ("_behind",)
+
+    def __init__(self, holder: Holder, owner: int | str, now: float, behind: Caller | None) -> None:
+        super().__init__(holder, owner, now)
+        self._behind = behind
+        """The task or thread, if it waits for the call."""
+
+    @property
+    def blocked(self) -> Hashable | None:
+        return None if self._behind is None else self._behind.blocked
+
+    def named(self, owner: str | None) -> Caller:
+        return self if owner is None else _As(self.holder, owner, self.now, self._behind)
+
+    def waiting_as(self) -> str:
+        return str(self) if self._behind is None else f"{self._behind} (as {self.owner!r})"

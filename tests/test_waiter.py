@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from aiomanager.deadlock import Deadlocks
 from aiomanager.waiter import ANYBODY, Caller, Holder, Waiter, WaitQueue
 
 
@@ -243,7 +244,7 @@ def test_suspending_twice_and_resuming_what_was_not_suspended_do_nothing() -> No
 
 
 def test_a_holder_gives_back_what_it_holds_when_it_ends() -> None:
-    holder = Holder("pid 1", count(1), lambda: 0.0, never)
+    holder = Holder("pid 1", count(1), lambda: 0.0, never, Deadlocks())
     back: list[str] = []
     for name in "abc":
         holder.hold(name, lambda name=name: back.append(name))
@@ -257,7 +258,7 @@ def test_a_holder_gives_back_what_it_holds_when_it_ends() -> None:
 
 @pytest.mark.parametrize("well", [True, False])
 def test_what_stays_is_given_back_only_by_a_holder_that_died(well: bool) -> None:
-    holder = Holder("pid 1", count(1), lambda: 0.0, never)
+    holder = Holder("pid 1", count(1), lambda: 0.0, never, Deadlocks())
     back: list[str] = []
     holder.hold("lock", lambda: back.append("lock"), stays=True)
     holder.hold("other", lambda: back.append("other"))
@@ -267,7 +268,7 @@ def test_what_stays_is_given_back_only_by_a_holder_that_died(well: bool) -> None
 
 
 def test_what_was_let_go_no_longer_stays() -> None:
-    holder = Holder("pid 1", count(1), lambda: 0.0, never)
+    holder = Holder("pid 1", count(1), lambda: 0.0, never, Deadlocks())
     back: list[str] = []
     holder.hold("lock", lambda: back.append("first"), stays=True)
     holder.let_go("lock")
@@ -278,7 +279,7 @@ def test_what_was_let_go_no_longer_stays() -> None:
 
 
 def test_what_is_given_back_may_free_something_else() -> None:
-    holder = Holder("pid 1", count(1), lambda: 0.0, never)
+    holder = Holder("pid 1", count(1), lambda: 0.0, never, Deadlocks())
     back: list[str] = []
 
     def free_both() -> None:
@@ -295,7 +296,7 @@ def test_what_is_given_back_may_free_something_else() -> None:
 
 
 def test_a_task_is_an_owner_of_its_own_session_and_a_name_is_one_everywhere() -> None:
-    one, two = (Holder(f"pid {n}", count(1), lambda: 0.0, never) for n in (1, 2))
+    one, two = (Holder(f"pid {n}", count(1), lambda: 0.0, never, Deadlocks()) for n in (1, 2))
     assert Caller(one, 5, 0.0).identity == Caller(one, 5, 9.0).identity
     assert Caller(one, 5, 0.0).identity != Caller(one, 6, 0.0).identity
     assert Caller(one, 5, 0.0).identity != Caller(two, 5, 0.0).identity

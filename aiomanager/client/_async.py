@@ -171,6 +171,13 @@ class AsyncChannel(ChannelBase):
             token = self._owners[task] = next(owners)
         return token
 
+    def _held_up(self, owner: int) -> bool:
+        """Tell whether the owner of a call is the running task, which can do nothing else until
+        there is an answer.
+        """
+        task = self._task()
+        return task is not None and self._owners.get(task) == owner
+
     async def call(
         self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],
         owner: int = 0,
@@ -189,7 +196,10 @@ class AsyncChannel(ChannelBase):
             if loss is not None:
                 raise loss
         answer = self._new_answer()
-        call_id = session.call(answer, reference.object_id, operation.name, wire, owner)
+        # A call of a lock may be awaited by another task than the one that owns it: under
+        # gather() and wait_for(), or because a task was made of it.
+        free = bool(owner) and plan.consumes and not self._held_up(owner)
+        call_id = session.call(answer, reference.object_id, operation.name, wire, owner, free=free)
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._schedule(self._flush)

@@ -11,7 +11,13 @@ a caller who took it back, or died, was notified of goes to the next who sleeps.
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast, overload
 
-from aiomanager.objects.locking import Lockable, LockableProxy, Mutex, SyncLockableProxy
+from aiomanager.objects.locking import (
+    Claim,
+    Lockable,
+    LockableProxy,
+    Mutex,
+    SyncLockableProxy,
+)
 from aiomanager.operation import Shared, acquires, owned, reads
 from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.waiter import ANYBODY, Caller, Waiter, WaitQueue
@@ -135,7 +141,8 @@ class Condition(Lockable):
     def _wake(self, sleeper: _Sleeper) -> None:
         """Have one who sleeps stand in line for the lock."""
         sleeper.asleep = False
-        sleeper.request = (sleeper.caller, sleeper.depth)
+        # Whoever comes out of a `wait` has the lock: it cannot be refused.
+        sleeper.request = Claim(sleeper.caller, sleeper.depth, deadlock=False)
         self._sleeping.hand_over(sleeper, self._mutex.waiting)
         self._mutex.serve()
 

@@ -3,15 +3,18 @@
 A claim stands in the line of each of its keys, from one moment on; who is first in all of them
 has them. So of two claims that share a key, the one that came first is first in every line that
 both stand in, and no circle of claims can come about, unless an owner claims more while he has
-some: such a circle is found before it closes.
+some, of this table or another lock: such a circle is found.
 """
 
+from bisect import bisect_left
 from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any, Generic, cast
 
+from aiomanager.deadlock import Notes
 from aiomanager.errors import NotOwner
-from aiomanager.operation import K, SharedObject, acquires, owned, reads
+from aiomanager.objects.locking import Place
+from aiomanager.operation import Home, K, SharedObject, acquires, owned, reads
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.waiter import ANYBODY, Caller, Waiter
 
@@ -44,13 +47,50 @@ class _Claim(Waiter[int]):
         """Let others pass until it resumes."""
         if not self.settled and not self.aside:
             self.aside = True
+            self.caller.holder.deadlocks.remove(self)
             self.table._step_out([(self, key) for key in self.keys])  # pyright: ignore[reportPrivateUsage]
 
     def resume(self) -> None:
         """Stand in line again, at the old place."""
         if not self.settled and self.aside:
             self.aside = False
+            self.look_out(again=True)
             self.table._step_in(self, again=True)  # pyright: ignore[reportPrivateUsage]
+
+    def look_out(self, *, again: bool = False) -> None:
+        """Have it found if the wait that begins is one in a circle."""
+        if self.timeout is None:
+            self.caller.holder.deadlocks.add(self, self.caller, self, again=again)
+
+    @property
+    def identity(self) -> Hashable:
+        """Who has the keys, as ownership is compared."""
+        return self.caller.identity
+
+    def in_front(self, _waiter: Waiter[Any], notes: Notes) -> Iterator[Iterator[Hashable]]:
+        """Return who must let go before the keys are free: who has them, or comes before."""
+        lines = self.table._lines  # pyright: ignore[reportPrivateUsage]
+        for key in self.keys:
+            first = next(iter(lines.get(key, ())), None)
+            if first is not None and first.settled:
+                yield iter((first.identity,))
+        for key in self.keys:
+            # Who wants this key alone waits for whoever has it, as this claim does.
+            wide = notes.get((self.table, key))
+            if wide is None:
+                wide = [one for one in lines.get(key, ()) if len(one.keys) > 1 and not one.settled]
+                notes[self.table, key] = wide
+            at = bisect_left(wide, self.ticket, key=lambda one: one.ticket)
+            yield (wide[i].caller.blocked for i in range(at - 1, -1, -1))
+
+    def tell(self, _waiter: Waiter[Any], whom: Hashable, now: float) -> str:
+        """Return which key is waited for, and since when who comes before has it."""
+        where = self.table._place or "a LockTable"  # pyright: ignore[reportPrivateUsage]
+        for position, other in self.table._before(self):  # pyright: ignore[reportPrivateUsage]
+            if whom in (other.identity, other.caller.blocked):
+                has = f"holds since {now - other.since:.3f} s" if other.settled else "wanted before"
+                return f"key {position} of {len(self.keys)} of {where}, which {other.caller} {has}"
+        return f"keys of {where}"
 
     def _leave(self) -> None:
         self.table._forget(self)  # pyright: ignore[reportPrivateUsage]
@@ -66,10 +106,12 @@ class LockTable(SharedObject, Generic[K]):
     def __init__(self) -> None:
         self._lines: dict[Any, dict[_Claim, None]] = {}
         """By key: who has it, and then who waits for it."""
-        self._claims: dict[Hashable, dict[_Claim, None]] = {}
-        """By owner: what he has and what he waits for."""
         self._next_ticket = 0
+        self._place: Place | None = None
         self._parked = 0
+
+    def _moved_in(self, home: Home, object_id: int) -> None:
+        self._place = Place(home, self.type_name, object_id)
 
     # Lines
 
@@ -114,12 +156,14 @@ class LockTable(SharedObject, Generic[K]):
         claim.fence = next(holder.fences)
         holder.hold(claim, partial(self._drop, claim), stays=claim.caller.owner == ANYBODY)
         self._parked -= 1
+        holder.deadlocks.remove(claim)
+        holder.deadlocks.given_to(claim.caller)
         claim.grant(claim.fence, partial(self._drop, claim))
 
     def _forget(self, claim: _Claim) -> None:
         """Have a claim that waited wait no more."""
         self._parked -= 1
-        self._disown(claim)
+        claim.caller.holder.deadlocks.remove(claim)
         if not claim.aside:
             self._step_out([(claim, key) for key in claim.keys])
 
@@ -128,15 +172,7 @@ class LockTable(SharedObject, Generic[K]):
         if claim.keys:
             keys, claim.keys = claim.keys, {}
             claim.caller.holder.let_go(claim)
-            self._disown(claim)
             self._step_out([(claim, key) for key in keys])
-
-    def _disown(self, claim: _Claim) -> None:
-        identity = claim.caller.identity
-        mine = self._claims[identity]
-        del mine[claim]
-        if not mine:
-            del self._claims[identity]
 
     def _before(self, claim: _Claim) -> Iterator[tuple[int, _Claim]]:
         """Return who stands before a claim, and in the line of which of its keys."""
@@ -145,29 +181,6 @@ class LockTable(SharedObject, Generic[K]):
                 if other is claim:
                     break
                 yield position, other
-
-    def _check_circle(self, claim: _Claim) -> None:
-        """Raise RuntimeError if who stands before `claim` waits, at last, for its own owner."""
-        identity = claim.caller.identity
-        seen: set[_Claim] = set()
-        ahead = [other for _, other in self._before(claim)]
-        while ahead:
-            other = ahead.pop()
-            if other in seen:
-                continue
-            seen.add(other)
-            if type(other.caller.owner) is str and other.settled:
-                continue  # whoever names that owner may release
-            if other.settled and other.caller.identity == identity:
-                raise RuntimeError(
-                    f"{claim.caller} has keys that others wait for, or that it asks for again, "
-                    "and would wait for ever: acquire all keys in one call, or with a timeout"
-                )
-            # Who has a deadline will not wait for ever.
-            waits = [one for one in self._claims.get(other.caller.identity, ()) if not one.settled]
-            for one in waits:
-                if one.timeout is None and not one.aside:
-                    ahead.extend(before for _, before in self._before(one))
 
     def _late(self, claim: _Claim) -> str:
         held = [
@@ -198,7 +211,8 @@ class LockTable(SharedObject, Generic[K]):
         Raises:
             TimeoutError: the keys were not free in time; the message names who has them.
             ValueError: no keys, or a negative timeout.
-            RuntimeError: the caller has keys already, and the wait would never end.
+            DeadlockDetected: a wait without a timeout would never end: for a second, those who
+                have what is waited for have waited for each other, and this call came last.
         """
         if not keys:
             raise ValueError("there must be at least one key to acquire")
@@ -208,15 +222,12 @@ class LockTable(SharedObject, Generic[K]):
         claim.timeout = timeout
         self._next_ticket += 1
         claim.ticket = self._next_ticket
-        identity = claim.caller.identity
-        if identity in self._claims and timeout is None and type(claim.caller.owner) is int:
-            # Its place is at the end of the lines: all who stand there are before it.
-            self._check_circle(claim)
-        self._claims.setdefault(identity, {})[claim] = None
         self._parked += 1
         self._step_in(claim)
         if timeout == 0:
             claim.expire()
+        elif not claim.settled:
+            claim.look_out()
         return claim
 
     @owned
@@ -244,7 +255,6 @@ class LockTable(SharedObject, Generic[K]):
             del claim.keys[key]
             if not claim.keys:
                 claim.caller.holder.let_go(claim)
-                self._disown(claim)
         self._step_out(claims)
 
     @reads

@@ -4,12 +4,13 @@ A `Mutex` is the state and its rules; `Lockable` declares the operations on it o
 A Condition over somebody's lock has the same mutex as that lock, so both always agree.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from aiomanager.deadlock import Notes
 from aiomanager.errors import NotOwner
-from aiomanager.operation import SharedObject, acquires, composite, owned, reads
+from aiomanager.operation import Home, SharedObject, acquires, composite, owned, reads
 from aiomanager.proxy import AsyncProxy, SyncProxy
 from aiomanager.waiter import ANYBODY, Caller, Holder, Waiter, WaitQueue
 
@@ -31,18 +32,93 @@ def wait_time(blocking: bool, timeout: float | None) -> float | None:
     return timeout
 
 
+class Place(NamedTuple):
+    """Where a lock can be found by those who read of it."""
+
+    home: Home
+    type_name: str
+    object_id: int
+
+    def __str__(self) -> str:
+        name = self.home.name_of(self.object_id)
+        return f"{self.type_name} {self.object_id}" + ("" if name is None else f", {name!r}")
+
+
+class Claim(NamedTuple):
+    """What one who waits for a lock will have."""
+
+    caller: Caller
+    depth: int
+    """How many times over."""
+    deadlock: bool | None
+    """Whether the wait ends with an error when it would never end; None: it has a deadline."""
+
+
+class _Line(WaitQueue[Any]):
+    """Those who wait for a lock, of whom some might wait in a circle."""
+
+    __slots__ = ("_mutex",)
+
+    def __init__(self, mutex: "Mutex") -> None:
+        super().__init__(mutex.serve)
+        self._mutex = mutex
+
+    def enter(self, waiter: Waiter[Any]) -> None:
+        super().enter(waiter)
+        self._note(waiter)
+
+    def pop(self, *, suspended: bool = False) -> Waiter[Any] | None:
+        waiter = super().pop(suspended=suspended)
+        if waiter is not None:
+            self._strike(waiter)
+        return waiter
+
+    def discard(self, waiter: Waiter[Any]) -> None:
+        self._strike(waiter)
+        super().discard(waiter)
+
+    def suspend(self, waiter: Waiter[Any]) -> None:
+        # Whoever has no connection may not be there any more.
+        self._strike(waiter)
+        super().suspend(waiter)
+
+    def resume(self, waiter: Waiter[Any]) -> None:
+        if waiter in self._suspended:
+            self._note(waiter, again=True)
+            super().resume(waiter)
+
+    def _note(self, waiter: Waiter[Any], *, again: bool = False) -> None:
+        caller, _, deadlock = waiter.request
+        if deadlock is not None:
+            deadlocks = caller.holder.deadlocks
+            deadlocks.add(waiter, caller, self._mutex, refusable=deadlock, again=again)
+
+    def _strike(self, waiter: Waiter[Any]) -> None:
+        waiter.request.caller.holder.deadlocks.remove(waiter)
+
+
 class Mutex:
     """Who holds a lock and how many times over, and who waits for it."""
 
-    __slots__ = ("__weakref__", "_depths", "fence", "owner", "reentrant", "since", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "_depths",
+        "fence",
+        "owner",
+        "place",
+        "reentrant",
+        "since",
+        "waiting",
+    )
 
     def __init__(self, *, reentrant: bool) -> None:
         self.reentrant = reentrant
         self.owner: Caller | None = None
         self.fence = 0
         self.since = 0.0
-        self.waiting = WaitQueue[Any](self.serve)
-        """Each one's request is its caller, and how many times over it will hold the lock."""
+        self.waiting: WaitQueue[Any] = _Line(self)
+        """Each one's request is a `Claim`."""
+        self.place: Place | None = None
         self._depths: dict[Holder, int] = {}
         """How many times each session acquired it: an owner that was named may be in several."""
 
@@ -55,7 +131,8 @@ class Mutex:
         elif seconds == 0:
             return 0
         else:
-            return self.waiting.park(seconds, lambda: 0, (caller, 1))
+            claim = Claim(caller, 1, None if seconds is not None else True)
+            return self.waiting.park(seconds, lambda: 0, claim)
         return Waiter.granted(self.fence, partial(self._undo, self.fence, caller.holder))
 
     def _again(self, caller: Caller) -> bool:
@@ -106,9 +183,23 @@ class Mutex:
     def serve(self) -> None:
         """Give the lock, if it is free, to who waits longest."""
         while self.owner is None and (waiter := self.waiting.pop()) is not None:
-            caller, depth = waiter.request
+            caller, depth, _ = waiter.request
             self._begin(caller, depth)
+            caller.holder.deadlocks.given_to(caller)
             waiter.grant(self.fence, partial(self._undo, self.fence, caller.holder))
+
+    @property
+    def identity(self) -> Hashable | None:
+        """Who holds the lock, as ownership is compared."""
+        return None if self.owner is None else self.owner.identity
+
+    def in_front(self, _waiter: Waiter[Any], _notes: Notes) -> tuple[tuple[Hashable, ...], ...]:
+        """Return whom all wait for: the owner, or nobody where any other may release as well."""
+        return () if self.owner is None else ((self.owner.identity,),)
+
+    def tell(self, _waiter: Waiter[Any], _whom: Hashable, now: float) -> str:
+        """Return what is waited for, and who has it since when."""
+        return f"{self.place or 'a lock'}, which {self.owner} holds since {now - self.since:.3f} s"
 
     def check(self, caller: Caller, what: str) -> None:
         """Raise RuntimeError or NotOwner unless the lock is the caller's, who may `what` it."""
@@ -143,6 +234,11 @@ class Lockable(SharedObject):
 
     _mutex: Mutex
 
+    def _moved_in(self, home: Home, object_id: int) -> None:
+        # A Condition over another's lock is not the first to be here.
+        if self._mutex.place is None:
+            self._mutex.place = Place(home, self.type_name, object_id)
+
     def _claim(self, caller: Caller, owner: str | None) -> Caller:
         """Return as whom `caller` wants to have the lock."""
         return caller.named(owner)
@@ -162,6 +258,8 @@ class Lockable(SharedObject):
         may release it, in any process.
 
         Raises:
+            DeadlockDetected: a wait without a timeout would never end: for a second, those who
+                hold what is waited for have waited for each other, and this call came last.
             ValueError: a negative timeout, or one for a call that does not block.
         """
         return self._mutex.acquire(caller.named(owner), wait_time(blocking, timeout))
@@ -201,6 +299,7 @@ class Lockable(SharedObject):
         """Acquire the lock as `acquire_fenced`, keep its fence in `fence`, and tell whether.
 
         Raises:
+            DeadlockDetected: a wait without a timeout would never end.
             ValueError: a negative timeout, or one for a call that does not block.
         """
         fence: int = yield self.acquire_fenced(blocking, timeout, owner)
@@ -229,6 +328,7 @@ class SyncLockableProxy(SyncProxy, Lockable):
         """Acquire the lock as `acquire_fenced`, keep its fence in `fence`, and tell whether.
 
         Raises:
+            DeadlockDetected: a wait without a timeout would never end.
             ValueError: a negative timeout, or one for a call that does not block.
         """
         # Written out: behind the call nothing runs in which a signal handler could raise and

@@ -89,8 +89,20 @@ class ClientSession(Generic[W]):
 
     # What goes out
 
-    def call(self, waiting: W, object_id: int, name: str, arguments: list[Any], owner: int) -> int:
-        """Add a call to the output; return its id, under which `waiting` is answered."""
+    def call(
+        self,
+        waiting: W,
+        object_id: int,
+        name: str,
+        arguments: list[Any],
+        owner: int,
+        *,
+        free: bool = False,
+    ) -> int:
+        """Add a call to the output; return its id, under which `waiting` is answered.
+
+        `free` says that the owner does not wait for the answer himself, or not for ever.
+        """
         self.last_id = call_id = self.last_id + 1
         stream = self.stream
         light = not (
@@ -111,11 +123,17 @@ class ClientSession(Generic[W]):
             light = False
         if light:
             self.calls[call_id] = waiting
-            self._batch.append([call_id, object_id, name, arguments, owner])
+            item: list[Any] = [call_id, object_id, name, arguments, owner]
+            if free:
+                item.append(True)
+            self._batch.append(item)
             if len(self._batch) == BATCH:
                 self._send_batch()
         else:
-            payload = encode([CALL, stream.received, call_id, object_id, name, arguments, owner])
+            message = [CALL, stream.received, call_id, object_id, name, arguments, owner]
+            if free:
+                message.append(True)
+            payload = encode(message)
             self.calls[call_id] = waiting
             self._add(call_id, payload)
         return call_id

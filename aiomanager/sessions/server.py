@@ -144,7 +144,10 @@ class ServerSession(Holder):
     )
 
     def __init__(self, core: "ServerCore", client: Client, session_id: bytes, grace: float) -> None:
-        super().__init__(client.description, core.store.fences, core.hands.now, core.later)
+        store = core.store
+        super().__init__(
+            client.description, store.fences, core.hands.now, core.later, store.deadlocks
+        )
         self._core = core
         self._store = core.store
         self._frames = FrameBuffer(core.limits["frame"])
@@ -522,7 +525,7 @@ class ServerSession(Holder):
         if len(message) < 7:
             raise BadEncoding(f"a call has 7 elements, not {len(message)}")
         self._confirm(message[1])
-        self._run(message[0], *message[2:7])
+        self._run(message[0], *message[2:8])
 
     def _confirm(self, ack: int) -> None:
         """Take a message as the KEEP of what was granted before, in answers that it confirms."""
@@ -564,7 +567,7 @@ class ServerSession(Holder):
                 if not quick:
                     if type(item) is not list or len(cast("list[Any]", item)) < 5:
                         raise BadEncoding("a call in a batch has 5 elements")
-                    self._run(CALL, *item[:5])
+                    self._run(CALL, *item[:6])
                     continue
                 try:
                     values = decode_arguments(arguments)
@@ -592,7 +595,14 @@ class ServerSession(Holder):
                     self._send(payload)
 
     def _run(
-        self, kind: int, call_id: Any, object_id: Any, name: Any, arguments: Any, owner: Any
+        self,
+        kind: int,
+        call_id: Any,
+        object_id: Any,
+        name: Any,
+        arguments: Any,
+        owner: Any,
+        free: Any = False,
     ) -> None:
         self._last_kept = None
         if (
@@ -623,6 +633,8 @@ class ServerSession(Holder):
             target = entry.object
             if plan.owned:
                 caller = Caller(self, owner, self._core.hands.now())
+                if free is True:
+                    caller = caller.free()
                 result = body(target, caller, *values)
             else:
                 result = body(target, *values)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, Final, NoReturn, cast
 
+from aiomanager.deadlock import Deadlocks
 from aiomanager.errors import (
     BadEncoding,
     BadParameters,
@@ -117,6 +118,7 @@ class Store:
         self.entries: dict[int, Entry] = {}
         self.names: dict[str, int] = {}
         self.fences: Iterator[int] = count(first_fence)
+        self.deadlocks = Deadlocks()
         self.max_objects = max_objects
         self.handed_out: list[int] = []
         """The references in what was encoded last: the session counts them for its client."""
@@ -273,6 +275,11 @@ class Store:
             self._codec.encode(reference(entry.object_id, shared.type_name)),
         )
         return self.stored(data, self.stored.refer(ids))
+
+    def name_of(self, object_id: int) -> str | None:
+        """Return the name of an object, if it is there and has one."""
+        entry = self.entries.get(object_id)
+        return None if entry is None else entry.name
 
     def retain(self, object_id: int) -> None:
         """Count one reference more, until `release`, of an object that is there."""

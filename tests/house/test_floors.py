@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent.parent / "aiomanager"
 
 FLOORS = {
-    "errors": 0, "stored": 0, "waiter": 0, "operation": 0, "proxy": 0,
+    "errors": 0, "stored": 0, "deadlock": 0, "waiter": 0, "operation": 0, "proxy": 0,
     "protocol": 1, "objects": 1,
     "sessions": 2,
     "client": 3, "server": 3,

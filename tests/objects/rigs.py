@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
+from aiomanager.deadlock import Deadlocks
 from aiomanager.errors import NeedsNeutralValue
 from aiomanager.objects import TYPES
 from aiomanager.operation import Operation, SharedObject, bind, drive_blocking
@@ -139,17 +140,20 @@ class Rig:
         self.clock = Clock()
         self.acting = (0, 1)
         """The session that acts, and the task or thread in it."""
+        self.free = False
+        """Whether that task or thread does not wait for its calls itself."""
         self.keeps = True
         """Whether what a call is granted is confirmed at once."""
 
     @contextmanager
-    def as_(self, session: int, owner: int = 1) -> Iterator[None]:
+    def as_(self, session: int, owner: int = 1, *, free: bool = False) -> Iterator[None]:
         """Act as a task of another session for a while."""
-        before, self.acting = self.acting, (session, owner)
+        before = self.acting, self.free
+        self.acting, self.free = (session, owner), free
         try:
             yield
         finally:
-            self.acting = before
+            self.acting, self.free = before
 
     def owner(self) -> int:
         return self.acting[1]
@@ -201,6 +205,7 @@ class PureRig(Rig):
         self.objects: list[SharedObject] = []
         self.launcher = NoProcesses()
         self.fences = count(1)
+        self.deadlocks = Deadlocks()
         self.holders = [self._holder(number) for number in range(SESSIONS)]
         self.parked: list[tuple[int, Waiter[Any]]] = []
 
@@ -213,6 +218,9 @@ class PureRig(Rig):
         self.objects.append(shared)
         shared._moved_in(self, len(self.objects) - 1)
         return self._proxy(type(shared), len(self.objects) - 1)
+
+    def name_of(self, object_id: int) -> None:
+        """Nothing is named here."""
 
     def retain(self, object_id: int) -> None:
         """Nothing is ever freed here."""
@@ -232,6 +240,8 @@ class PureRig(Rig):
         arguments = copy.deepcopy(arguments)
         session = self.acting[0]
         caller = Caller(self.holders[session], owner, self.clock.now())
+        if self.free:
+            caller = caller.free()
         who = (caller,) if operation.owned else ()
         result = operation.body(target, *who, *arguments)
         target.version += operation.writes
@@ -287,7 +297,9 @@ class PureRig(Rig):
 
     def _holder(self, session: int) -> Holder:
         clock = self.clock
-        return Holder(f"session {session}", self.fences, clock.now, clock.call_later)
+        return Holder(
+            f"session {session}", self.fences, clock.now, clock.call_later, self.deadlocks
+        )
 
 
 class SessionRig(Rig):
@@ -366,7 +378,8 @@ class SessionRig(Rig):
         wire = self.plans.of(operation).encode(arguments)
         parked = Parked()
         object_id = proxy._reference.object_id
-        call_id = client.call((operation, 0, parked), object_id, operation.name, wire, owner)
+        waiting = (operation, 0, parked)
+        call_id = client.call(waiting, object_id, operation.name, wire, owner, free=self.free)
         client.calls[call_id] = (operation, call_id, parked)
         parked.take_back = lambda: self._cancel(number, operation, call_id)
         self.pump()

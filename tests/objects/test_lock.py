@@ -20,7 +20,7 @@ from aiomanager.objects.lock import Lock
 from aiomanager.waiter import ANYBODY
 
 from .rigs import PureRig, Rig, SessionRig
-from .twins import Model, PatientTwins
+from .twins import Model, PatientTwins, Wait
 
 sessions = st.integers(0, 2)
 owners = st.integers(1, 2)
@@ -44,6 +44,12 @@ class LockModel(Model):
         self.fences = count(1)
         self.fence = 0
         self.since = 0.0
+
+    def in_front(self, wait: Wait) -> list[Any]:
+        return [] if self.holder is None else [self.holder.identity]
+
+    def identity_of(self, wait: Wait) -> Any:
+        return wait.request.identity
 
     def who(self, name: str | None) -> Who:
         return Who(self.acting if name is None else name, self.acting[0])
@@ -112,7 +118,7 @@ class LockMachine(RuleBasedStateMachine):
         session=sessions,
         owner=owners,
         blocking=st.booleans(),
-        timeout=st.sampled_from([None, 0, 1, 2.5, -1, -2]),
+        timeout=st.sampled_from([None, 0, 1.25, 2.75, -1, -2]),
         name=names,
     )
     def acquire(self, session: int, owner: int, blocking: bool, timeout: Any, name: Any) -> None:

@@ -23,7 +23,7 @@ from aiomanager.objects.rlock import RLock
 from aiomanager.waiter import ANYBODY
 
 from .rigs import PureRig, Rig, SessionRig
-from .twins import Model, PatientTwins
+from .twins import Model, PatientTwins, Wait
 
 sessions = st.integers(0, 2)
 owners = st.integers(1, 2)
@@ -48,6 +48,12 @@ class RLockModel(Model):
         self.fences = count(1)
         self.fence = 0
         self.since = 0.0
+
+    def in_front(self, wait: Wait) -> list[Any]:
+        return [self.holder]
+
+    def identity_of(self, wait: Wait) -> Any:
+        return wait.request[0]
 
     def identity(self, name: str | None) -> Any:
         return self.acting if name is None else name
@@ -121,7 +127,7 @@ class RLockMachine(RuleBasedStateMachine):
         session=sessions,
         owner=owners,
         blocking=st.booleans(),
-        timeout=st.sampled_from([None, 0, 1, 2.5, -1, -2]),
+        timeout=st.sampled_from([None, 0, 1.25, 2.75, -1, -2]),
         name=names,
     )
     def acquire(self, session: int, owner: int, blocking: bool, timeout: Any, name: Any) -> None:

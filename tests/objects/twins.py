@@ -5,13 +5,16 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 from hypothesis import strategies as st
 
+from aiomanager.deadlock import PATIENCE
+from aiomanager.errors import DeadlockDetected
 from aiomanager.operation import SharedObject
 
 from .rigs import Parked, PureRig, Rig, SessionRig
@@ -97,19 +100,65 @@ class Twins:
 
 
 class Model:
-    """The base of models in which calls wait: who waits, since when, for how long."""
+    """The base of models in which calls wait: who waits, since when, for how long.
+
+    A model that says who is in front of a wait refuses those that close a circle.
+    """
 
     def __init__(self) -> None:
         self.time = 0.0
         self.acting: tuple[int, int] = (0, 1)
+        self.beside = False
+        """Whether who acts does not wait for what he calls: he waits for something else."""
         self.waits: list[Wait] = []
+        self.numbers = count(1)
+
+    def in_front(self, wait: "Wait") -> Iterable[Any]:
+        """Return the identities of those for whom a call waits."""
+        return ()
+
+    def identity_of(self, wait: "Wait") -> Any:
+        """Return as whom a call waits."""
+        return wait.acting
+
+    def note(self, wait: "Wait") -> None:
+        """Have a wait looked at, as the last one that began."""
+        wait.number, wait.look = next(self.numbers), self.time + PATIENCE
+
+    def closes_a_circle(self, start: "Wait") -> bool:
+        """Tell whether a wait comes back to itself by waits that began before it."""
+        nodes = [wait for wait in self.waits if 0 < wait.number <= start.number]
+        ahead = {
+            wait.number: {
+                other.number for other in nodes if other.acting in set(self.in_front(wait))
+            }
+            for wait in nodes
+        }
+        for _ in nodes:
+            ahead = {
+                number: found.union(*(ahead[one] for one in found))
+                for number, found in ahead.items()
+            }
+        return start.number in ahead[start.number]
+
+    def refuse(self, wait: "Wait") -> None:
+        """End a wait that would never end."""
+
+        def say() -> None:
+            raise DeadlockDetected
+
+        self.answer(wait, say)
+        self.serve()
 
     def park(
         self, what: str, timeout: float | None, on_timeout: Callable[[], Any], request: Any = None
     ) -> Parked:
         """Let a call wait."""
         until = None if timeout is None else self.time + timeout
-        self.waits.append(Wait(Parked(), what, self.acting, until, on_timeout, request))
+        wait = Wait(Parked(), what, self.acting, until, on_timeout, request, self.beside)
+        self.waits.append(wait)
+        if until is None and not self.beside:
+            self.note(wait)
         return self.waits[-1].parked
 
     def first(self, what: str) -> "Wait | None":
@@ -125,14 +174,29 @@ class Model:
             wait.parked.answer(None, error)
         else:
             wait.parked.answer(value)
+            if wait.free and self.identity_of(wait) == wait.acting:
+                # Now that he has this too, what he waits for may go round.
+                for other in self.waits:
+                    if other.acting == wait.acting and other.number:
+                        self.note(other)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         end = self.time + seconds
-        while due := [w for w in self.waits if w.until is not None and w.until <= end]:
-            first = min(due, key=lambda wait: wait.until)
-            self.answer(first, first.on_timeout)
+        while due := [wait for wait in self.waits if wait.next <= end]:
+            first = min(due, key=lambda wait: (wait.next, wait.number))
+            self.time = first.next
+            if first.look is None:
+                self.late(first)
+            else:
+                first.look = None
+                if self.closes_a_circle(first):
+                    self.refuse(first)
         self.time = end
+
+    def late(self, wait: "Wait") -> None:
+        """End a wait whose time is over."""
+        self.answer(wait, wait.on_timeout)
 
     def take_back(self, wait: "Wait") -> None:
         """Let one who waits go at his own wish."""
@@ -158,6 +222,17 @@ class Wait:
     until: Any
     on_timeout: Callable[[], Any]
     request: Any
+    free: bool = False
+    number: int = 0
+    """Its place among those that hold somebody up; 0: it is none of these."""
+    look: float | None = None
+    """When it is looked at."""
+
+    @property
+    def next(self) -> float:
+        """When something is to happen."""
+        when = self.until if self.look is None else self.look
+        return math.inf if when is None else float(when)
 
 
 class PatientTwins(Twins):
@@ -174,10 +249,13 @@ class PatientTwins(Twins):
     ) -> Any:
         """As `check`, by a task of one of the sessions; who waits is kept in `waiting`."""
         self.model.acting = (session, owner)
+        # Whoever waits and acts nevertheless does not wait for that himself.
+        busy = any(wait.acting == (session, owner) for wait in self.model.waits)
+        self.model.beside = busy
         started: list[Parked] = []
 
         def shared(proxy: Any, *given: Any) -> Any:
-            with proxy._channel.as_(session, owner):
+            with proxy._channel.as_(session, owner, free=busy):
                 return note(getattr(proxy, name)(*given))
 
         def note(result: Any) -> Any:
