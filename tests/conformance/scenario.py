@@ -945,6 +945,10 @@ async def what_views_ask_for(rig: Rig) -> None:
     assert await rig.do(value.get_state(version)) == (version, None)
     await rig.do(value.set(8))
     assert (await rig.do(value.get_state(version)))[1] == ["i", 8]
+    names = await rig.make(Namespace, a=1)
+    version, attributes = await rig.do(names.get_state())
+    assert attributes == [("a", 1)]
+    assert await rig.do(names.get_state(version)) == (version, None)
 
 
 @scenario
