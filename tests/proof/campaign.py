@@ -1,13 +1,14 @@
 """What a campaign reports: what was done, what was measured, and every promise that was broken."""
 
 import json
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ("SECONDS", "Report", "percentiles", "until")
+__all__ = ("SECONDS", "Report", "fork_server", "percentiles", "until")
 
 SECONDS = 60.0
 """How long anything may take before it counts as stuck; nothing comes near when all is well."""
@@ -105,3 +106,10 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) 
         if time.monotonic() > deadline:
             raise AssertionError(f"stuck: after {seconds} s {what}")
         time.sleep(0.002)
+
+
+def fork_server() -> Any:
+    """Return the context of child processes: forks of a process that has imported aiomanager."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["aiomanager", "aiomanager.sync"])
+    return context

@@ -30,8 +30,13 @@ class Campaign(NamedTuple):
 
 
 CAMPAIGNS = {
+    "simulation": Campaign("simulated:simulation", "simulated fault events", 1_000_000),
     "cuts": Campaign("cuts:cuts", "real connections cut", 10_000),
+    "kills": Campaign("kills:kills", "clients and workers killed", 2_000),
+    "cancels": Campaign("cancels:cancels", "cancelled waiting calls", 100_000),
+    "signals": Campaign("signals:signals", "signal handlers that raise in a call", 10_000),
     "histories": Campaign("histories:histories", "recorded histories", 1_000),
+    "soak": Campaign("soak:soak", "seconds, with 64 clients", 1_800),
 }
 
 

@@ -6,7 +6,6 @@ out of time, calls are cancelled, and in some histories a process is killed in t
 """
 
 import json
-import multiprocessing
 import os
 import tempfile
 import time
@@ -23,7 +22,7 @@ from aiomanager.protocol.address import Address
 from aiomanager.server.process import PrivateServer
 
 from . import players
-from .campaign import SECONDS, Report, until
+from .campaign import SECONDS, Report, fork_server, until
 from .linear import (
     CANCELLED,
     RETURNED,
@@ -54,7 +53,7 @@ OBJECTS: dict[str, Object] = {
     "semaphore": Semaphore(2),
 }
 
-context = multiprocessing.get_context("forkserver")
+context = fork_server()
 
 
 class Worker:
