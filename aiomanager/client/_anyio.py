@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Generator
+from math import inf
 from typing import Any, cast
 
 import anyio
@@ -140,6 +141,10 @@ class AnyioChannel(AsyncChannel):
         self._over: anyio.Event = cast("Any", None)
         """Set when the background task has ended."""
         self._background: Any = None
+
+    def _held_up(self, owner: int) -> bool:
+        # Inside of a timeout, of which the server knows nothing, a wait ends by itself.
+        return super()._held_up(owner) and anyio.current_effective_deadline() == inf
 
     def _task(self) -> object | None:
         trio = trio_here()

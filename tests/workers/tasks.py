@@ -268,3 +268,31 @@ class Holder:
 
     def __init__(self, proxy: Any) -> None:
         self.proxy = proxy
+
+
+def cross(first: Any, second: Any, barrier: Any, told: Any) -> None:
+    """Acquire one lock, and then another one that somebody has who wants the first."""
+    with first:
+        barrier.wait()
+        said = None
+        try:
+            with second:
+                pass
+        except RuntimeError as error:
+            said = str(error)
+            told.append((os.getpid(), said))
+    if said is None:
+        told.append((os.getpid(), None))
+
+
+def cross_keys(table: Any, lock: Any, barrier: Any, told: Any) -> None:
+    """As `cross`, with a key of a table and a lock."""
+    said = None
+    with table("k"):
+        barrier.wait()
+        try:
+            with lock:
+                pass
+        except RuntimeError as error:
+            said = str(error)
+    told.append(said)
