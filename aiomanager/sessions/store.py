@@ -129,6 +129,7 @@ class Store:
         self.statistics: Callable[[], dict[str, int]] = self.count
         """What `manager.statistics()` returns; the server adds what it knows."""
         self._of_type: Counter[str] = Counter()
+        self._first_id = first_id
         self._ids = count(first_id)
         self._freed: list[Entry] = []
         self._freeing = False
@@ -237,6 +238,11 @@ class Store:
     def entry(self, object_id: int) -> Entry:
         """Return an object's entry; raise ObjectGone."""
         entry = self.entries.get(object_id)
+        if entry is None and object_id < self._first_id:
+            raise ObjectGone(
+                f"object {object_id} is gone: it belonged to an earlier server at this address, "
+                "and ended with it. Get a new proxy from the manager"
+            )
         if entry is None:
             raise ObjectGone(
                 f"object {object_id} is gone: nobody referred to it any more, or its name was "

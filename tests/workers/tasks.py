@@ -115,6 +115,32 @@ def hold_with_grandchild(lock: Any, ready: Any, pids: Any) -> None:
     threading.Event().wait()
 
 
+def hold_all(things: Any, grandchild: bool, ready: Any, pids: Any) -> None:
+    """Hold, or wait for, something of each kind until killed."""
+    rlock, semaphore, table, condition, barrier = things
+    for _ in range(3):
+        assert rlock.acquire()
+    assert semaphore.acquire()
+    assert semaphore.acquire()
+    assert table.acquire("a", "b")
+
+    def sleep() -> None:
+        with condition:
+            condition.wait()
+
+    threading.Thread(target=sleep, daemon=True).start()
+    threading.Thread(target=barrier.wait, daemon=True).start()
+    if grandchild:
+        libc = ctypes.CDLL(None)
+        pid = libc.fork()
+        if pid == 0:
+            while True:
+                libc.pause()
+        pids.append(pid)
+    ready.set()
+    threading.Event().wait()
+
+
 def get_and_tell(q: Any, told: Any) -> None:
     told.append(q.get())
 

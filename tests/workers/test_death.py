@@ -77,6 +77,41 @@ def test_a_grandchild_keeps_the_socket_open(
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize(
+    "grandchild", [False, True], ids=["alone", "a grandchild holds the socket"]
+)
+def test_whatever_a_dead_process_had_or_waited_for_is_free(
+    grandchild: bool, manager: aiomanager.sync.Manager, workers: list[BaseProcess]
+) -> None:
+    rlock, semaphore, table = manager.RLock(), manager.Semaphore(2), manager.LockTable()
+    condition, barrier = manager.Condition(), manager.Barrier(2)
+    ready, pids = manager.Event(), manager.list()
+    things = (rlock, semaphore, table, condition, barrier)
+    holder = start(workers, tasks.hold_all, things, grandchild, ready, pids)
+    try:
+        assert ready.wait(SECONDS)
+        until(lambda: condition.sleeping() == 1, "it does not sleep")
+        until(lambda: barrier.n_waiting == 1, "it does not wait at the barrier")
+        with condition:
+            condition.notify()  # in vain: the one who is notified dies before it has the lock
+            fence = rlock.holder()[2]
+            holder.kill()
+            assert rlock.acquire(timeout=4)
+        assert rlock.fence > fence
+        assert semaphore.acquire(timeout=4)
+        assert semaphore.acquire(timeout=4)
+        with table("a", "b", timeout=4):
+            pass
+        assert condition.acquire(timeout=4)
+        assert condition.sleeping() == condition.waiting() == 0
+        until(lambda: barrier.n_waiting == 0, "the dead one's seat is taken")
+        assert not barrier.broken
+        assert all(alive(pid) for pid in pids)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_a_getter_that_waits_takes_nothing(
     manager: aiomanager.sync.Manager, workers: list[BaseProcess]
 ) -> None:

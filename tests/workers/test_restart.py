@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import aiomanager.sync
@@ -130,3 +131,115 @@ def test_while_it_is_away_calls_say_so(server: Restarted) -> None:
             manager.names()
         server.start()
         assert manager.names() == {}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_a_hundred_tasks_in_the_middle_of_calls(server: Restarted, how: str, backend: str) -> None:
+    """Each call ends with its own answer, or with an error that says what is not known."""
+
+    async def main() -> None:
+        ended: list[Exception] = []
+        counts = [0] * 100
+
+        async def count(votes: Any, number: int) -> None:
+            try:
+                while True:
+                    answer = await votes.increment(f"task {number}")
+                    counts[number] += 1
+                    assert answer == counts[number], "another call's answer"
+            except ConnectionLost as error:
+                ended.append(error)
+
+        async def wait(lock: Any) -> None:
+            try:
+                await lock.acquire()
+            except ConnectionLost as error:
+                ended.append(error)
+
+        async with aiomanager.connect(server.address, authkey=KEY.encode()) as manager:
+            votes = await manager.named.dict("votes")
+            lock = await manager.named.Lock("lock")
+            await lock.acquire()
+            with anyio.fail_after(2 * SECONDS):
+                async with anyio.create_task_group() as group:
+                    for number in range(100):
+                        group.start_soon(count, votes, number)
+                    for _ in range(10):
+                        group.start_soon(wait, lock)
+                    while min(counts) < 3 or await lock.waiting() < 10:  # noqa: ASYNC110
+                        await anyio.sleep(0.001)
+                    server.stop(how)
+                    server.start()
+                assert len(ended) == 110
+                lost = [error for error in ended if isinstance(error, SessionLost)]
+                assert all("may or may not have been executed" in str(error) for error in lost)
+                # The rest were never sent: there was nobody to send them to.
+                assert len(lost) >= 10
+                # This task goes on with what it finds now; an old proxy is of no use.
+                with pytest.raises(ObjectGone, match="an earlier server at this address"):
+                    await votes.increment("task 0")
+                again = await manager.named.dict("votes")
+                assert await again.increment("task 0") == 1
+                assert not await (await manager.named.Lock("lock")).locked()
+
+    anyio.run(main, backend=backend)
+
+
+def test_threads_in_the_middle_of_calls(server: Restarted) -> None:
+    ended: list[Any] = []
+    counts = [0] * 8
+    with connected(server) as manager:
+        votes = manager.named.dict("votes")
+
+        def count(number: int) -> None:
+            try:
+                while True:
+                    answer = votes.increment(f"thread {number}")
+                    counts[number] += 1
+                    assert answer == counts[number], "another call's answer"
+            except Exception as error:
+                ended.append(error)
+
+        threads = [threading.Thread(target=count, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        until(lambda: min(counts) > 3, "the threads do not count")
+        server.stop("kill")
+        server.start()
+        for thread in threads:
+            thread.join(SECONDS)
+        assert [type(error) for error in ended] == [SessionLost] * 8
+        assert all("may or may not have been executed" in str(error) for error in ended)
+
+
+def test_fences_rise_over_restarts(server: Restarted) -> None:
+    fences: list[int] = []
+    for how in ("kill", "terminate", "kill"):
+        with connected(server) as manager:
+            for kind in (manager.named.Lock, manager.named.RLock):
+                with (lock := kind(f"{kind.__name__} {len(fences)}")):
+                    fences.append(lock.fence)
+            keys = manager.named.LockTable("keys")("a", "b")
+            with keys:
+                fences.append(keys.fence)
+        server.stop(how)
+        server.start()
+    assert fences == sorted(set(fences))
+    assert len(fences) == 9
+    assert fences[0] > 0
+
+
+def test_a_lock_that_was_held_when_the_server_ended(server: Restarted) -> None:
+    """Its holder is told: at the end of the block, or by the next call on the lock."""
+    with connected(server) as manager:
+        lock = manager.named.Lock("lock")
+
+        def use() -> None:
+            with lock:
+                server.stop("kill")
+                server.start()
+            lock.locked()
+
+        with pytest.raises((SessionLost, ObjectGone)):
+            use()
