@@ -461,7 +461,43 @@ def begin(steps: Generator[Any, Any, R]) -> Coroutine[Any, Any, R]:
         return _done(stop.value)
     except Exception as error:
         return _failed(error)
-    return drive(steps, first)
+    return _Driven(drive(steps, first), first)
+
+
+class _Driven(Coroutine[Any, Any, R]):
+    """The rest of a composite, whose first step is a coroutine already.
+
+    A task that is cancelled before it begins would leave that one behind, never awaited.
+    """
+
+    __slots__ = ("_first", "_rest")
+
+    def __init__(
+        self, rest: Coroutine[Any, Any, R], first: Coroutine[Any, Any, Any] | None
+    ) -> None:
+        self._rest = rest
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        self._first = None
+        return self._rest.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        self._first = None
+        return self._rest.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        self._let_go()
+        return self._rest.throw(*error)
+
+    def close(self) -> None:
+        self._let_go()
+        self._rest.close()
+
+    def _let_go(self) -> None:
+        if self._first is not None:
+            self._first.close()
+            self._first = None
 
 
 async def _done(result: R) -> R:

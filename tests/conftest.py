@@ -7,9 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import aiomanager
 from aiomanager.server.process import PrivateServer
+
+# How long a case takes says nothing: other tests run beside it.
+settings.register_profile("aiomanager", deadline=None)
+settings.load_profile("aiomanager")
 
 LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),

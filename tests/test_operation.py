@@ -1,5 +1,7 @@
 """Declarations: what may be declared, how arguments are bound, and what proxies make of it."""
 
+import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +21,7 @@ from aiomanager.operation import (
     Step,
     V,
     acquires,
+    begin,
     bind,
     composite,
     consumes,
@@ -604,3 +607,29 @@ def test_a_default_that_means_none_given_is_known_by_its_place() -> None:
 
     assert writes(pop).default_index == 1
     assert Shelf.operations["two"].default_index is None
+
+
+@pytest.mark.parametrize("end", ["throw", "close"])
+def test_a_composite_that_never_begins_leaves_no_step_behind(end: str) -> None:
+    async def step() -> int:
+        return 1
+
+    def steps() -> Generator[Any, Any, int]:
+        return (yield step())
+
+    driven = begin(steps())
+    if end == "close":
+        driven.close()
+    else:
+        with pytest.raises(KeyError):
+            driven.throw(KeyError())
+    del driven
+    gc.collect()  # a coroutine that was never awaited would warn here, which is an error
+    assert asyncio.run(_awaited(begin(steps()))) == 1
+    with pytest.raises(StopIteration) as caught:
+        begin(steps()).send(None)
+    assert caught.value.value == 1
+
+
+async def _awaited(coroutine: Any) -> Any:
+    return await coroutine
