@@ -186,11 +186,23 @@ class _Plain:
         return self
 
 
-class Register(_Plain):
-    """One value: read, write v, cas old, new (compare and set), add n (returns the sum)."""
+class Register:
+    """One value: read, write v, cas old, new (compare and set), add n (returns the sum).
 
-    def __init__(self, initial: Hashable = 0) -> None:
+    Where there are reads and writes only, each value is written once at most.
+    """
+
+    def __init__(self, initial: Hashable = 0, seen: frozenset[Any] | None = None) -> None:
         self.initial = initial
+        self._seen = seen
+        """What somebody read, if a write that nobody saw makes no difference: what may have been
+        written was, or need not be thought of."""
+
+    def among(self, calls: Sequence[Call]) -> "Register":
+        if any(call.name in ("cas", "add") for call in calls):
+            return self
+        seen = {call.result for call in calls if call.name == "read" and call.outcome == RETURNED}
+        return Register(self.initial, frozenset(seen))
 
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         known, result, given = call.outcome == RETURNED, call.result, call.arguments
@@ -210,6 +222,8 @@ class Register(_Plain):
 
         if call.name == "expire" or (call.name == "read" and not known):
             return ()
+        if call.name == "write" and not known and self._seen is not None:
+            return (Part(write),) if given[0] in self._seen else ()
         moves = {"read": read, "write": write, "cas": cas, "add": add}
         return (Part(moves[call.name], not known),)
 

@@ -1,7 +1,8 @@
 """A simulated network between real sessions: one process, a virtual clock, every fault by seed.
 
-A `World` holds one server (`ServerCore` over a `Store`) and several `App`s, client processes of
-which each has a `ClientSession` and some tasks. They are joined by `Link`s, connections whose
+A `World` holds one server (`ServerCore` over a `Store`) and several `App`s, of which each has a
+`ClientSession` and some tasks; some are sessions of one client process, with which they die. They
+are joined by `Link`s, connections whose
 bytes arrive late, in any pieces, or not at all: a cut lets any part of what is in flight arrive,
 and each end notices it in its own time. Apps are killed, their sessions expire, their calls are
 cancelled and run out of time. The tasks use shared objects as a program would, and `Books` notes
@@ -19,13 +20,18 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
-from aiomanager.errors import Empty, Full, ObjectGone, SessionLost
+from aiomanager.errors import BrokenBarrierError, Empty, Full, ObjectGone, SessionLost
 from aiomanager.objects import TYPES
+from aiomanager.objects.barrier import Barrier
+from aiomanager.objects.condition import Condition
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.list import List
 from aiomanager.objects.lock import Lock
 from aiomanager.objects.queue import Queue
+from aiomanager.objects.rlock import RLock
+from aiomanager.objects.semaphore import BoundedSemaphore, Semaphore
+from aiomanager.objects.set import Set
 from aiomanager.operation import Operation
 from aiomanager.protocol import stream
 from aiomanager.protocol.frames import FrameBuffer, frame
@@ -46,6 +52,8 @@ GRACE = 3.0
 """Seconds for which the server keeps a session without connection."""
 CHAOS = 12.0
 """Seconds after which nothing fails any more."""
+PERMITS = 2
+PARTIES = 3
 FILLER = "filler"
 """What the janitor puts into a queue for those who wait on an empty one."""
 
@@ -392,11 +400,12 @@ _plans = Plans(Leaves(_keys.encode, _values.encode, _keys.decode, _values.decode
 
 
 class App:
-    """A client process: what the shells do, in little."""
+    """A session of a client process: what the shells do, in little."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    def __init__(self, world: "World", number: int, client: int) -> None:
         self.world = world
-        self.id = number.to_bytes(16, "big")
+        self.id = client.to_bytes(16, "big")
+        """The process: others with the same one are sessions of it as well."""
         self.number = number
         self.alive = True
         self.closing = False
@@ -490,6 +499,8 @@ class App:
         if self.link is not None:
             self.link.cut()
         for task in self.tasks:
+            if task.call is not None and task.call.request.operation.name == "arrive":
+                self.world.books.seats_unknown += 1
             task.steps.close()
         self.tasks.clear()
 
@@ -675,9 +686,9 @@ class World:
 
     # What happens
 
-    def new_app(self) -> App:
+    def new_app(self, client: int = 0) -> App:
         self._next_app += 1
-        return App(self, self._next_app)
+        return App(self, self._next_app, client or self._next_app)
 
     def run(self) -> None:
         """Run the whole simulation and check what it came to."""
@@ -714,10 +725,15 @@ class World:
             raise Broken(f"{steps.__name__} of the janitor is stuck")
 
     def start_app(self) -> None:
-        app = self.new_app()
-        self.apps.append(app)
+        """Start a client process, with a session or two."""
+        first = self.new_app()
+        for _ in range(self.random.choice((0, 0, 1, 2))):
+            self.apps.append(self.new_app(first.number))
+            self.facts["sessions of one client"] += 1
+            self.apps[-1].spawn(self.books.program)
+        self.apps.append(first)
         for _ in range(self.random.choice((1, 3, 8))):
-            app.spawn(self.books.program)
+            first.spawn(self.books.program)
 
     def break_something(self) -> None:
         if self.calm or not self.apps:
@@ -733,8 +749,9 @@ class World:
                 if random.random() < 0.3:
                     app.notices(app.link)
             return
-        app.kill()
-        self.apps.remove(app)
+        for other in [other for other in self.apps if other.id == app.id]:
+            other.kill()
+            self.apps.remove(other)
         if random.random() < 0.6:
             self.later(self.notice(), partial(self.core.client_died, app.id))
         if random.random() < 0.7:
@@ -770,8 +787,12 @@ class World:
             "get_delivery": lambda: it._items,
             "put": lambda: it._room(),
             "acquire_fenced": lambda: it._mutex.owner is None,
-            "wait": lambda: it._flag,
-        }[name]()
+            "acquire": lambda: it._value > 0,
+            "arrive": lambda: it._broken or len(it._seats) >= PARTIES,
+            "wait": lambda: it._flag if isinstance(it, Event) else it._mutex.waiting.first() and (
+                it._mutex.owner is None
+            ),
+        }[name]()  # fmt: skip
         if there:
             raise Broken(f"{where} waits for what is there")
 
@@ -827,6 +848,14 @@ class Held(NamedTuple):
 
     fence: int
     session: ServerSession | None
+    """The server's end of the session that holds it."""
+    through: ClientSession[Call] | None
+    app: App
+
+    @property
+    def lost(self) -> bool:
+        """Whether its holder knows that the session is lost."""
+        return self.app.session is not self.through
 
 
 class Books:
@@ -836,8 +865,9 @@ class Books:
         self.world = world
         self.numbers = iter(range(1, 1 << 30))
         # Each seed has its own habits: what is rare among all of them is common for some.
-        self.likes = [world.random.choice((0, 1, 1, 5)) for _ in range(10)] + [1]
+        self.likes = [world.random.choice((0, 1, 1, 5)) for _ in range(15)] + [1]
         self.log = self.table = self.queue = self.lock = self.event = self.shelf = 0
+        self.rlock = self.permits = self.bounded = self.condition = self.barrier = self.members = 0
         self.events_done = 0
         # What became of each: True it happened, False it did not, None nobody knows.
         self.appends: dict[int, bool | None] = {}
@@ -848,8 +878,12 @@ class Books:
         self.put_order: dict[int, int] = {}
         self.taken: dict[int, list[Call]] = {}
         self.last_taken: dict[tuple[Task, int], int] = {}
-        self.holders: dict[Task, Held] = {}
-        self.highest_fence = 0
+        self.holders: dict[int, dict[Task, Held]] = {}
+        """Of each lock and semaphore, who has it."""
+        self.highest_fence: Counter[int] = Counter()
+        self.added: dict[int, bool | None] = {}
+        self.seats: Counter[int] = Counter()
+        self.seats_unknown = 0
         self.rest: list[int] = []
         self.final: dict[str, Any] = {}
 
@@ -865,6 +899,12 @@ class Books:
             ("lock", "Lock", []),
             ("event", "Event", []),
             ("shelf", "dict", []),
+            ("rlock", "RLock", []),
+            ("permits", "Semaphore", [PERMITS]),
+            ("bounded", "BoundedSemaphore", [PERMITS]),
+            ("condition", "Condition", []),
+            ("barrier", "Barrier", [PARTIES]),
+            ("members", "set", []),
         ):
             reply = yield Request(MANAGER, Manager.operations["named"], (kind, name, arguments))
             setattr(self, name, reply.value)
@@ -879,6 +919,13 @@ class Books:
         }
         if "wait" in waits:
             yield Request(self.event, Event.operations["set"], ())
+            acquire = Condition.operations["acquire_fenced"]
+            reply = yield Request(self.condition, acquire, (False,))
+            if reply.value:
+                yield Request(self.condition, Condition.operations["notify_all"], ())
+                yield Request(self.condition, Condition.operations["release"], ())
+        if "arrive" in waits:
+            yield Request(self.barrier, Barrier.operations["reset"], ())
         if "get_delivery" in waits:
             yield Request(self.queue, Queue.operations["put"], (FILLER, False))
         if "put" in waits:
@@ -890,7 +937,13 @@ class Books:
         for name, object_id, kind, operation in (
             ("log", self.log, List, "copy"),
             ("table", self.table, Dict, "copy"),
-            ("locked", self.lock, Lock, "locked"),
+            ("members", self.members, Set, "copy"),
+            ("lock", self.lock, Lock, "locked"),
+            ("rlock", self.rlock, RLock, "locked"),
+            ("condition", self.condition, Condition, "locked"),
+            ("permits", self.permits, Semaphore, "value"),
+            ("bounded", self.bounded, BoundedSemaphore, "value"),
+            ("seats", self.barrier, Barrier, "n_waiting"),
         ):
             reply = yield Request(object_id, kind.operations[operation], ())
             self.final[name] = reply.value
@@ -899,7 +952,10 @@ class Books:
             if reply.how != "done":
                 break
             self.took(task, reply)
-        for name in ("log", "table", "queue", "lock", "event", "shelf"):
+        for name in (
+            "log", "table", "queue", "lock", "event", "shelf", "rlock", "permits", "bounded",
+            "condition", "barrier", "members",
+        ):  # fmt: skip
             yield Request(MANAGER, Manager.operations["delete"], (name,))
 
     # The programs
@@ -909,9 +965,10 @@ class Books:
         random = self.world.random
         parts = (
             self.append, self.hit, self.claim, self.put, self.get, self.critical_section,
-            self.wait_for_event, self.flip_event, self.lend, self.large, self.many,
+            self.wait_for_event, self.flip_event, self.lend, self.large, self.join_set,
+            self.nested_section, self.take_permit, self.use_condition, self.meet, self.many,
         )  # fmt: skip
-        for part in random.choices(parts, self.likes, k=random.randint(5, 12)):
+        for part in random.choices(parts, self.likes, k=random.randint(5, 15)):
             yield from part(task)
             if random.random() < self.world.pauses:
                 yield Pause(random.choice((0.01, 0.2, 1.0)))
@@ -1009,47 +1066,157 @@ class Books:
             self.last_taken[task, owner] = item
 
     def critical_section(self, task: Task) -> Steps:
+        held = yield from self.acquire(task, self.lock, Lock)
+        if held is None:
+            return
+        yield from self.dwell(task)
+        yield from self.release(task, self.lock, Lock, held)
+
+    def nested_section(self, task: Task) -> Steps:
+        """Acquire a lock within itself."""
+        held = yield from self.acquire(task, self.rlock, RLock)
+        if held is None:
+            return
+        again: Reply = yield Request(self.rlock, RLock.operations["acquire_fenced"], (False,))
+        if held.lost:
+            self.forget(task, self.rlock)
+            return
+        self.not_failed(again)
+        if again.how == "done":
+            if not again.value:
+                raise Broken("an RLock was refused to its owner")
+            if again.value != held.fence:
+                raise Broken(f"an RLock's fence changed within: {held.fence}, {again.value}")
+            yield from self.dwell(task)
+            yield from self.release(task, self.rlock, RLock, held, last=False)
+        if not held.lost:
+            yield from self.release(task, self.rlock, RLock, held)
+        else:
+            self.forget(task, self.rlock)
+
+    def take_permit(self, task: Task) -> Steps:
         random = self.world.random
-        timeout = random.choice((None, None, 0.1, 1.0))
-        reply: Reply = yield Request(self.lock, Lock.operations["acquire_fenced"], (True, timeout))
+        it, kind = random.choice(((self.permits, Semaphore), (self.bounded, BoundedSemaphore)))
+        held = yield from self.acquire(task, it, kind)
+        if held is None:
+            return
+        yield from self.dwell(task)
+        yield from self.release(task, it, kind, held)
+
+    def use_condition(self, task: Task) -> Steps:
+        """Wait on a condition, or notify those who do."""
+        random = self.world.random
+        it, kind = self.condition, Condition
+        held = yield from self.acquire(task, it, kind)
+        if held is None:
+            return
+        if random.random() < 0.6:
+            # While it sleeps, it has not got the lock; however that ends, it has it again.
+            self.forget(task, it)
+            timeout = random.choice((None, 0.05, 1.0))
+            reply: Reply = yield Request(it, kind.operations["wait"], (timeout,))
+            if held.lost:
+                return
+            self.not_failed(reply)
+            if reply.how == "done" and not reply.value and timeout is None:
+                raise Broken("a wait without timeout ended without being notified")
+            self.world.facts["notified"] += reply.how == "done" and reply.value
+            # It has acquired it anew, with a fence that it is not told.
+            self.acquired(task, it, 0, reply.session)
+        else:
+            name = random.choice(("notify", "notify_all"))
+            reply = yield Request(it, kind.operations[name], ())
+            if not held.lost:
+                self.not_failed(reply)
+        yield from self.release(task, it, kind, held)
+
+    def acquire(self, task: Task, it: int, kind: Any) -> Generator[Any, Any, "Held | None"]:
+        """Acquire a lock or a permit; None if it was not to be had."""
+        timeout = self.world.random.choice((None, None, 0.1, 1.0))
+        fenced = "acquire_fenced" in kind.operations
+        name = "acquire_fenced" if fenced else "acquire"
+        reply: Reply = yield Request(it, kind.operations[name], (True, timeout))
         self.not_failed(reply)
         if reply.how == "completed" and timeout is None:
             raise Broken("an acquire without timeout was cancelled too late")
-        fence = reply.value
-        if reply.how != "done" or not fence:
-            return
-        app = task.app
+        if reply.how != "done" or not reply.value:
+            return None
         assert reply.call is not None
-        session = reply.call.session
-        self.acquired(task, fence, reply.session)
-        if random.random() < 0.5:
-            yield from self.append(task)
-        else:
-            yield Pause(random.choice((0.0, 0.01, 0.3)))
-        del self.holders[task]
-        if app.session is not session:
-            return  # it was lost, and the lock with it
-        if random.random() < 0.5:
-            app.post(task, self.lock, Lock.operations["release"])
-            return
-        reply = yield Request(self.lock, Lock.operations["release"], ())
-        if app.session is session:
-            if reply.how == "failed":
-                raise Broken(f"a lock could not be released by its owner: {reply.value}")
-            if reply.how == "never":
-                app.post(task, self.lock, Lock.operations["release"])
+        self.acquired(task, it, reply.value if fenced else 0, reply.session)
+        return Held(reply.value, reply.session, reply.call.session, task.app)
 
-    def acquired(self, task: Task, fence: int, session: ServerSession | None) -> None:
+    def acquired(self, task: Task, it: int, fence: int, session: ServerSession | None) -> None:
+        holders = self.holders.setdefault(it, {})
         if session is None:
             self.world.facts["locks held after expiry"] += 1
         else:
-            for other, held in self.holders.items():
-                if other.app.alive and held.session is not None and not held.session.ended:
-                    raise Broken(f"two hold the lock, with fences {held.fence} and {fence}")
-            if fence <= self.highest_fence:
-                raise Broken(f"fence {fence} came after {self.highest_fence}")
-            self.highest_fence = fence
-        self.holders[task] = Held(fence, session)
+            others = sum(
+                other.app.alive and held.session is not None and not held.session.ended
+                for other, held in holders.items()
+            )
+            if others >= (PERMITS if it in (self.permits, self.bounded) else 1):
+                raise Broken(f"{others + 1} hold object {it}, one with fence {fence}")
+            if fence:
+                if fence <= self.highest_fence[it]:
+                    raise Broken(f"fence {fence} came after {self.highest_fence[it]}")
+                self.highest_fence[it] = fence
+        holders[task] = Held(fence, session, None, task.app)
+
+    def forget(self, task: Task, it: int) -> None:
+        """Count a task no more among the holders."""
+        self.holders[it].pop(task, None)
+
+    def dwell(self, task: Task) -> Steps:
+        """Do something while holding something."""
+        if self.world.random.random() < 0.5:
+            yield from self.append(task)
+        else:
+            yield Pause(self.world.random.choice((0.0, 0.01, 0.3)))
+
+    def release(self, task: Task, it: int, kind: Any, held: "Held", *, last: bool = True) -> Steps:
+        """Give back what the task holds, unless its session is lost, and that with it."""
+        app = task.app
+        if last:
+            self.forget(task, it)
+        if held.lost:
+            return
+        if self.world.random.random() < 0.5:
+            app.post(task, it, kind.operations["release"])
+            return
+        reply: Reply = yield Request(it, kind.operations["release"], ())
+        if not held.lost:
+            if reply.how == "failed":
+                raise Broken(f"object {it} could not be released by its owner: {reply.value}")
+            if reply.how == "never":
+                app.post(task, it, kind.operations["release"])
+
+    def meet(self, task: Task) -> Steps:
+        """Wait for the others at the barrier."""
+        timeout = self.world.random.choice((None, 0.3, 3.0))
+        reply: Reply = yield Request(self.barrier, Barrier.operations["arrive"], (timeout,))
+        self.not_failed(reply, BrokenBarrierError)
+        if reply.how == "done":
+            index, turn, _ = reply.value
+            if turn or index not in range(PARTIES):
+                raise Broken(f"a party got the index {index}, and turn {turn}")
+            self.seats[index] += 1
+            self.world.facts["met"] += 1
+        elif reply.how == "failed":
+            yield Request(self.barrier, Barrier.operations["reset"], ())
+        elif reply.how != "never":
+            self.seats_unknown += 1
+
+    def join_set(self, task: Task) -> Steps:
+        number = next(self.numbers)
+        self.added[number] = None
+        reply: Reply = yield Request(self.members, Set.operations["add"], (number,))
+        self.added[number] = reply.happened
+        self.not_failed(reply)
+        found: Reply = yield Request(self.members, Set.operations["contains"], (number,))
+        if found.how == "done" and reply.happened is not None and found.value != reply.happened:
+            raise Broken(
+                f"member {number} was added: {reply.happened}, and is there: {found.value}"
+            )
 
     def wait_for_event(self, task: Task) -> Steps:
         timeout = self.world.random.choice((None, 0.05, 1.0))
@@ -1130,8 +1297,20 @@ class Books:
                 raise Broken(f"item {number} was put and is lost")
             if happened is False and taken:
                 raise Broken(f"item {number} was never put, and was taken")
-        if self.final["locked"]:
-            raise Broken("the lock is held by nobody")
+        for number, happened in self.added.items():
+            if happened is not None and (number in self.final["members"]) != happened:
+                raise Broken(f"member {number} was added: {happened}; that is not what is there")
+        for name in ("lock", "rlock", "condition"):
+            if self.final[name]:
+                raise Broken(f"the {name} is held by nobody")
+        for name in ("permits", "bounded"):
+            if self.final[name] != PERMITS:
+                raise Broken(f"{self.final[name]} {name} are there of {PERMITS}")
+        if self.final["seats"]:
+            raise Broken("nobody waits at the barrier, and has a seat there")
+        counts = [self.seats[index] for index in range(PARTIES)]
+        if max(counts) - min(counts) > self.seats_unknown:
+            raise Broken(f"the seats of the barrier were taken {counts} times")
 
 
 def simulate(seed: int) -> Counter[str]:
