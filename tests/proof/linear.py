@@ -362,7 +362,9 @@ class Mutex(_Plain):
             if state.owner is not None and not (self._reentrant and state.owner == who):
                 return ILLEGAL
             tentative = state.tentative | {number}
-            return _Mutex(who, state.depth + 1, state.fence, tentative)
+            # It has used up a fence, which nobody was told.
+            fence = state.fence + (state.owner is None)
+            return _Mutex(who, state.depth + 1, fence, tentative)
 
         def take_back(state: _Mutex) -> State:
             if number not in state.tentative:

@@ -362,6 +362,13 @@ BAD: dict[str, dict[str, str]] = {
         "its owner has nothing": "A 0-1 acquire = 1 \n A 2-3 release = RuntimeError",
         "released twice": "A 0-1 acquire = 1 \n A 2-3 release \n A 4-5 release",
         "kept by one who was cancelled": "A 0-2x acquire \n B 3-4 acquire = 0",
+        "a fence that was used up in between": """
+            A 0-1 acquire = 1
+            A 2-3 release
+            B 2-9x acquire
+            C 4-5 acquire = 0
+            C 10-11 acquire = 2
+        """,
         "passed on while its owner lives": """
             A 0-1 acquire = 1
             A 6-? expire
