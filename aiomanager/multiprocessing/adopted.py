@@ -20,9 +20,14 @@ _METHODS: Final = (
 def adopt(queue: "Queue[Any]", shared: Any) -> Any:
     """Move what is in `queue` to a shared one, whose proxy is returned, and pass all calls on."""
     with queue.mutex:
+        # Before anybody else can put something there, which would take the room of these.
         items = list(queue.queue)
+        for _ in range(queue.unfinished_tasks - len(items)):  # taken out, and not done yet
+            shared.put(None)
+            shared.get()
+        for item in items:
+            shared.put(item)
         queue.queue.clear()
-        unfinished = queue.unfinished_tasks
         for name in _METHODS:
             if hasattr(queue, name):
                 setattr(queue, name, getattr(shared, name))
@@ -31,11 +36,6 @@ def adopt(queue: "Queue[Any]", shared: Any) -> Any:
         queue.not_full.notify_all()
         getters = _waiting(queue.not_empty)
         joiners = _waiting(queue.all_tasks_done)
-    for _ in range(unfinished - len(items)):  # taken out, and not done yet
-        shared.put(None)
-        shared.get()
-    for item in items:
-        shared.put(item)
     for _ in range(getters):
         _start(_serve_getter, queue, shared)
     if joiners:
@@ -59,6 +59,7 @@ def _serve_getter(queue: "Queue[Any]", shared: Any) -> None:
             queue.not_empty.notify()
             return
     shared.put(item)  # it has given up
+    shared.task_done()  # the item counts once
 
 
 def _serve_joiners(queue: "Queue[Any]", shared: Any) -> None:

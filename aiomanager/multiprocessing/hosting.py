@@ -66,6 +66,12 @@ class Entry(NamedTuple):
 
 Registry: TypeAlias = Mapping[str, Entry]
 
+_Identity: TypeAlias = tuple[int, tuple[str, ...], tuple[tuple[str, str], ...]]
+"""An object's identity, the methods that are exposed, and the typeids of what they return."""
+
+_SHARED: Final = "_aiomanager_shared"
+"""The attribute of a program's queue that is the proxy which works in its place."""
+
 
 class Home(NamedTuple):
     """What the workshop needs of the server around it."""
@@ -155,10 +161,8 @@ class Workshop(SharedObject, name="workshop"):
         self._registry: Registry = registry
         self._home: Home = home
         self._workers: dict[object, _Worker] = {}
-        self._hosted: dict[int, int] = {}
-        """The object id of each hosted object, by its identity."""
-        self._adopted: dict[int, Any] = {}
-        """The proxy that works in place of each `queue.Queue`, by its identity."""
+        self._hosted: dict[_Identity, int] = {}
+        """The object id of each hosted object, as it is exposed."""
         self._coroutines: _Loop | None = None
         self._starting = threading.Lock()
         self._burial: _Worker | None = None
@@ -232,19 +236,20 @@ class Workshop(SharedObject, name="workshop"):
                 shared_type_of(cast("Any", type(made.native))).type_name,
                 [],
             )
-        object_id = self._hosted.get(id(made.obj), 0)
+        typeids = dict(self._registry[made.typeid].method_to_typeid or {})
+        identity = (id(made.obj), tuple(made.exposed), tuple(typeids.items()))
+        object_id = self._hosted.get(identity, 0)
         if object_id not in store.entries or not object_id:
-            entry = self._registry[made.typeid]
-            hosted = Hosted(self, made.obj, made.exposed, dict(entry.method_to_typeid or {}))
-            object_id = self._hosted[id(made.obj)] = store.adopt(hosted).object_id
-            hosted.number = object_id
+            hosted = Hosted(self, made.obj, made.exposed, typeids)
+            object_id = self._hosted[identity] = store.adopt(hosted).object_id
+            hosted.number, hosted.identity = object_id, identity
         store.handed_out.append(object_id)
         return (HOSTED, value, object_id, "", made.exposed)
 
-    def _forget(self, obj: object, number: int) -> None:
+    def _forget(self, obj: object, number: int, identity: "_Identity") -> None:
         """Let go of an object that nobody refers to any more; its finalizer may do anything."""
-        if self._hosted.get(id(obj)) == number:
-            del self._hosted[id(obj)]
+        if self._hosted.get(identity) == number:
+            del self._hosted[identity]
         if self._burial is None:
             self._burial = _Worker("finalizers of hosted objects")
             self._burial.start()
@@ -294,7 +299,7 @@ class Workshop(SharedObject, name="workshop"):
         except Exception:
             if kind == ERROR:
                 return TRACEBACK, encode(f"{value[1]}(the exception itself cannot be sent)\n")
-            return UNSERIALIZABLE, encode(f"{value!r}\n{traceback.format_exc()}")
+            return UNSERIALIZABLE, encode(f"{_shown(value)}\n{traceback.format_exc()}")
 
     def _create(
         self, typeid: str, given: tuple[Any, ...], named: Mapping[str, Any], *, wrap: bool = False
@@ -320,9 +325,10 @@ class Workshop(SharedObject, name="workshop"):
 
     def _adopt(self, queue: "Queue[Any]") -> Any:
         with self._starting:
-            proxy = self._adopted.get(id(queue))
+            # The queue holds it: another one may have the same identity later.
+            proxy = queue.__dict__.get(_SHARED)
             if proxy is None:
-                proxy = self._adopted[id(queue)] = self._home.adopt(queue)
+                proxy = queue.__dict__[_SHARED] = self._home.adopt(queue)
             return proxy
 
     def _finished(self, awaitable: Awaitable[Any]) -> Any:
@@ -338,6 +344,7 @@ class Hosted(SharedObject, name="hosted"):
 
     number = 0
     """Its object id."""
+    identity: "_Identity" = (0, (), ())
 
     def __init__(self, workshop: Raw, obj: Raw, exposed: Raw, typeids: Raw) -> None:
         self._workshop: Workshop = workshop
@@ -346,7 +353,9 @@ class Hosted(SharedObject, name="hosted"):
         self._typeids: dict[str, str] = typeids
 
     def __del__(self) -> None:
-        self._workshop._forget(self._obj, self.number)  # pyright: ignore[reportPrivateUsage]
+        self._workshop._forget(  # pyright: ignore[reportPrivateUsage]
+            self._obj, self.number, self.identity
+        )
 
     @delegates
     def call(self, caller: Caller, method: str, arguments: Opaque) -> Answer | Waiter[Answer]:
@@ -403,6 +412,14 @@ def _check_pickle(error: BaseException) -> None:
     import pickle
 
     pickle.loads(pickle.dumps(error))
+
+
+def _shown(value: object) -> str:
+    """Return the representation of a value, which may have none."""
+    try:
+        return repr(value)
+    except Exception:
+        return object.__repr__(value)
 
 
 def _drop(things: list[Any]) -> None:

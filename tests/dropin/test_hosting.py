@@ -509,3 +509,112 @@ def test_an_address_is_that_of_the_socket() -> None:
         host, port = manager.address
         assert host in ("127.0.0.1", "::1")
         assert port > 0
+
+
+class _Mute:
+    """Cannot be sent, nor shown."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no representation")
+
+
+class _Faces:
+    """Shows each client something else."""
+
+    def red(self) -> str:
+        return "red"
+
+    def blue(self) -> str:
+        return "blue"
+
+    def mute(self) -> _Mute:
+        return _Mute()
+
+
+_FACES = _Faces()
+_BOUNDED: "queue.Queue[int]" = queue.Queue(maxsize=300)
+_WAITED_FOR: "queue.Queue[int]" = queue.Queue()
+
+
+class _Shop(BaseManager):
+    """What the tests below register."""
+
+
+_Shop.register("fresh", callable=lambda: queue.Queue())
+_Shop.register("red", callable=lambda: _FACES, exposed=["red"])
+_Shop.register("blue", callable=lambda: _FACES, exposed=["blue"])
+_Shop.register("Faces", _Faces)
+_Shop.register("bounded", callable=lambda: _BOUNDED)
+_Shop.register("waited_for", callable=lambda: _WAITED_FOR)
+
+
+def _put_many() -> None:
+    for number in range(900):
+        _BOUNDED.put(number)
+
+
+def _give_up() -> None:
+    with pytest.raises(queue.Empty):
+        _WAITED_FOR.get(timeout=1.5)
+
+
+def _in_the_shop() -> None:
+    threading.Thread(target=_put_many, daemon=True).start()
+    threading.Thread(target=_give_up, daemon=True).start()
+    while not (_BOUNDED.full() and _WAITED_FOR.not_empty._waiters):  # type: ignore[attr-defined]
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Any]:
+    """A manager in whose server threads of the program use queues."""
+    shop = _Shop(ctx=multiprocessing.get_context("fork"))
+    shop.start(_in_the_shop)
+    yield shop
+    shop.shutdown()
+
+
+def test_a_bounded_queue_that_the_program_fills(shop: Any) -> None:
+    q = shop.bounded()
+    assert [q.get(timeout=SECONDS) for _ in range(900)] == list(range(900))
+
+
+def test_an_item_for_one_who_gave_up_counts_once(shop: Any) -> None:
+    q = shop.waited_for()
+    time.sleep(2)
+    q.put("late")
+    assert q.get(timeout=SECONDS) == "late"
+    q.task_done()
+    joining = threading.Thread(target=q.join, daemon=True)
+    joining.start()
+    joining.join(SECONDS)
+    assert not joining.is_alive()
+
+
+def test_queues_that_are_made_anew_are_not_mixed_up(shop: Any) -> None:
+    queues = []
+    for number in range(50):
+        queues.append(shop.fresh())
+        queues[-1].put(number)
+    assert [q.qsize() for q in queues] == [1] * 50
+    before = shop._number_of_objects()
+    del queues
+    shop.fresh()
+    assert shop._number_of_objects() <= before - 49
+
+
+def test_one_object_that_is_exposed_in_two_ways(shop: Any) -> None:
+    red, blue = shop.red(), shop.blue()
+    assert (red.red(), blue.blue()) == ("red", "blue")
+    with pytest.raises(RemoteError, match="is not in exposed="):
+        red._callmethod("blue")
+
+
+def test_a_result_that_cannot_even_be_shown(shop: Any) -> None:
+    faces = shop.Faces()
+    with pytest.raises(RemoteError, match="_Mute object at"):
+        faces.mute()
+    assert faces.red() == "red", "the session's thread lives on"
