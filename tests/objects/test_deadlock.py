@@ -7,7 +7,7 @@ out of what the test itself saw being acquired. AIOMANAGER_SEEDS says how many r
 import os
 import random
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -40,6 +40,11 @@ def patience(rig: Rig) -> None:
     rig.pump()
 
 
+def caller_of(waiter: Any) -> Any:
+    """Return who waits for a lock, or for keys."""
+    return getattr(waiter, "caller", None) or waiter.request.caller
+
+
 def call(rig: Rig, owner: Owner, method: Any, *given: Any, free: bool = False) -> Any:
     with rig.as_(*owner, free=free):
         return method(*given)
@@ -62,6 +67,8 @@ class Town:
         """As whom each one will have what he waits for."""
         self.waits: dict[Owner, tuple[Parked, list[Any], bool]] = {}
         """What each one waits for, and whether for ever; in the order in which they began."""
+        self.away: dict[Owner, Any] = {}
+        """Those whose session has no connection at the moment."""
         self.refused = 0
 
     def in_front(self, owner: Owner) -> set[Owner]:
@@ -71,7 +78,7 @@ class Town:
         for other, (_, others, for_ever) in self.waits.items():
             if other == owner:
                 break
-            if for_ever and things.intersection(others):
+            if for_ever and other not in self.away and things.intersection(others):
                 found.add(other)
         return found
 
@@ -82,7 +89,7 @@ class Town:
             edge = {
                 other
                 for one in edge
-                if one in self.waits and self.waits[one][2]
+                if one in self.waits and self.waits[one][2] and one not in self.away
                 for other in self.in_front(one)
             } - reached
             reached |= edge
@@ -111,15 +118,39 @@ class Town:
         self.waits[owner] = made, things, for_ever
         expected = for_ever and self.closes_a_circle(owner)
         self.names[owner] = has
+        self.see(owner, refused=expected)
+
+    def see(self, owner: Owner, *, refused: bool) -> None:
+        """Check that the wait that has just begun is refused, or is not."""
         patience(self.rig)
-        assert made.done == expected, (owner, things, self.holds, self.waits)
-        if expected:
+        parked, *_ = wait = self.waits[owner]
+        assert parked.done == refused, (owner, wait, self.holds, self.waits)
+        if refused:
             self.refused += 1
             with pytest.raises(DeadlockDetected) as error:
-                made.result()
+                parked.result()
             assert f"session {owner[0]}, task or thread {owner[1]}" in str(error.value)
             del self.waits[owner]
         self.take_notice()
+
+    def lose(self, owner: Owner) -> None:
+        """Let the connection of one who waits be lost; others may pass."""
+        (waiter,) = (
+            waiter
+            for session, waiter in cast("PureRig", self.rig).parked
+            if waiter.state == "parked"
+            and caller_of(waiter).blocked[1] == owner[1]
+            and session == owner[0]
+        )
+        self.away[owner] = waiter
+        waiter.suspend()
+        self.take_notice()
+
+    def return_(self, owner: Owner) -> None:
+        self.away.pop(owner).resume()
+        self.take_notice()
+        if owner in self.waits:
+            self.see(owner, refused=self.waits[owner][2] and self.closes_a_circle(owner))
 
     def got(self, things: list[Any], has: Owner | None) -> None:
         for thing in things:
@@ -163,6 +194,8 @@ class Town:
 
     def rest(self) -> None:
         """Let all who can go on let go of what they have, until nobody waits."""
+        for owner in list(self.away):
+            self.return_(owner)
         self.rig.clock.advance(1001)
         self.rig.pump()
         self.take_notice()
@@ -177,9 +210,13 @@ class Town:
 
     def step(self) -> None:
         owner = self.dice.choice(self.owners)
-        if owner in self.waits:
-            return
         what = self.dice.random()
+        if owner in self.waits:
+            if owner in self.away:
+                self.return_(owner)
+            elif what < 0.3 and isinstance(self.rig, PureRig):
+                self.lose(owner)
+            return
         if what < 0.7:
             self.acquire(owner)
         elif what < 0.9:
@@ -344,6 +381,26 @@ def test_owners_without_a_task_are_not_held_up(rig: Rig) -> None:
     patience(rig)
     call(rig, (0, 0), lock.release)
     assert waiting.done
+
+
+def test_who_waits_twice_is_held_up_by_neither_until_one_ends(rig: Rig) -> None:
+    """Nobody does who runs one line after the other: this client does not tell its tasks apart."""
+    first, second, third = [rig.make(Lock) for _ in range(3)]
+    call(rig, (0, 1), first.acquire_fenced)
+    call(rig, (1, 1), second.acquire_fenced)
+    call(rig, (2, 1), third.acquire_fenced)
+    waits = [
+        call(rig, (0, 1), second.acquire_fenced),
+        call(rig, (0, 1), third.acquire_fenced),
+        call(rig, (1, 1), first.acquire_fenced),
+    ]
+    patience(rig)
+    assert not any(wait.done for wait in waits)
+    assert waits[1].take_back()
+    patience(rig)
+    with pytest.raises(DeadlockDetected):
+        waits[0].result()
+    assert not waits[2].done
 
 
 def test_other_waits_are_no_reason(rig: Rig) -> None:
