@@ -4,7 +4,7 @@ from typing import Final
 
 from aiomanager.errors import BadEncoding, FrameTooLarge
 
-__all__ = ("MAX_FRAME", "MIN_FRAME", "FrameBuffer", "frame")
+__all__ = ("HEADERS", "MAX_FRAME", "MIN_FRAME", "SHORT", "FrameBuffer", "frame")
 
 MAX_FRAME: Final = 1 << 30
 """The largest payload that the format allows; both sides agree on a smaller one or this."""
@@ -12,6 +12,10 @@ MAX_FRAME: Final = 1 << 30
 MIN_FRAME: Final = 1 << 13
 """The smallest limit that the two may agree on: whatever travels together with others also fits
 alone, and so does any error's message."""
+
+SHORT: Final = 512
+HEADERS: Final = tuple(size.to_bytes(4, "big") for size in range(SHORT + 1))
+"""The headers of short frames, by the size of their payload: quicker than to make and read them."""
 
 _SMALL = 1 << 12
 

@@ -16,7 +16,7 @@ from aiomanager.errors import (
     exception_of,
 )
 from aiomanager.protocol._msgpack import unpack_message
-from aiomanager.protocol.frames import FrameBuffer, frame
+from aiomanager.protocol.frames import HEADERS, SHORT, FrameBuffer, frame
 from aiomanager.protocol.handshake import Resume
 from aiomanager.protocol.messages import (
     ACK,
@@ -43,8 +43,6 @@ __all__ = ("ClientSession", "error_of")
 
 _LIGHT_FRAME: Final = 8 * LIGHT
 """With a smaller limit of frames each call is looked at alone: it might be too large."""
-_LONE: Final = 512
-"""The largest answer that the quick way takes."""
 
 W = TypeVar("W")
 
@@ -162,7 +160,7 @@ class ClientSession(Generic[W]):
             return None
         self.last_id = call_id = self.last_id + 1
         self.calls[call_id] = waiting
-        message = size.to_bytes(4, "big") + payload
+        message = (HEADERS[size] if size <= SHORT else size.to_bytes(4, "big")) + payload
         # As stream.send(), without the call.
         number = stream.sent + 1
         stream.kept.append((number, message))
@@ -176,8 +174,8 @@ class ClientSession(Generic[W]):
         """Return the answer of the last call if `data` is just that; None: use `receive_data`."""
         size = len(data) - 4
         if (
-            size > _LONE
-            or int.from_bytes(data[:4], "big") != size
+            not 0 < size <= SHORT
+            or data[:4] != HEADERS[size]
             or self._frames.rest
             or self._frames.missing
             or self._broken is not None
