@@ -454,6 +454,11 @@ async def locks(lock: LockProxy) -> None:
     assert_type(await lock.acquire(), bool)
     assert_type(await lock.acquire(timeout=1.5, owner="job 7"), bool)
     assert_type(await lock.acquire_fenced(blocking=False), int)
+    try:
+        await lock.acquire()
+    except aiomanager.DeadlockDetected as error:
+        refused: RuntimeError = error
+        assert_type(str(refused), str)
     assert_type(await lock.release(), None)
     assert_type(await lock.locked(), bool)
     assert_type(await lock.holder(), tuple[str, float, int] | None)
