@@ -236,6 +236,8 @@ class _Items(NamedTuple):
     """Each with its position, and whether it was handed out before."""
     held: tuple[tuple[int, int, Any], ...] = ()
     """What is handed out to calls, by number, whose callers may not have it."""
+    unseen: int = 0
+    """How many were put that nobody says to have got."""
 
 
 class Queue:
@@ -252,7 +254,9 @@ class Queue:
         """What somebody got, and whether it was handed out before: then it was, else it never
         was. Without this knowledge, each call that was cancelled is tried with each item."""
         self._drained = -inf
-        """Since when nothing is in it, if nobody has died who may have taken something."""
+        """Since when nothing is in it."""
+        self._dead = 0
+        """How many may have got something and died: so many of what was put before may be gone."""
 
     def among(self, calls: Sequence[Call]) -> "Queue":
         known = Queue(self._maxsize)
@@ -264,19 +268,24 @@ class Queue:
                 known._drained = max(known._drained, call.start)
             else:
                 known._got[call.result[0]] = call.result[1]
-        if any(call.outcome == UNKNOWN for call in gets):
-            known._drained = -inf
+        known._dead = sum(call.outcome == UNKNOWN for call in gets)
         return known
 
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         known, result = call.outcome == RETURNED, call.result
+        got = call.name == "put" and call.arguments[0] in self._got
+        unseen = not known and not got and call.end <= self._drained
 
         def put(state: _Items) -> State:
             full = 0 < self._maxsize <= len(state.items)
             if known and result == "Full":
                 return _if(full, state)
+            if full or (unseen and state.unseen == self._dead):
+                return ILLEGAL
             item = (state.next, call.arguments[0], False)
-            return _if(not full, state._replace(next=state.next + 1, items=(*state.items, item)))
+            return state._replace(
+                next=state.next + 1, items=(*state.items, item), unseen=state.unseen + unseen
+            )
 
         def get(state: _Items) -> State:
             if result == "Empty":
@@ -306,8 +315,7 @@ class Queue:
             return _if(len(state.items) == result, state)
 
         if call.name == "put":
-            got = not known and call.arguments[0] in self._got
-            if not known and not got and call.end <= self._drained:
+            if unseen and not self._dead:
                 return ()
             return (Part(put, not known and not got),)
         if known:
