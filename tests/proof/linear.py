@@ -119,12 +119,42 @@ def _steps(calls: Sequence[Call], it: Object) -> list[_Step]:
 def check(calls: Iterable[Call], it: Object, limit: int = 500_000) -> Verdict:
     """Tell whether a history is linearizable; give up after so many states."""
     steps = _steps(list(calls), it)
+    looked_at = 0
+    verdict = Verdict(None, 0)
+    # Which order finds the way at once differs: each is given a little before one is given much.
+    for order, share in (
+        (_soonest, limit // 20),
+        (_required_first, limit // 20),
+        (_soonest, limit),
+    ):
+        verdict = _search(steps, it.initial, order, share)
+        looked_at += verdict.states
+        if verdict.linearizable is not None:
+            break
+    return verdict._replace(states=looked_at)
+
+
+def _soonest(must: list[_Step], may: list[_Step]) -> list[_Step]:
+    return sorted((*may, *must), key=lambda step: -step.call.end)
+
+
+def _required_first(must: list[_Step], may: list[_Step]) -> list[_Step]:
+    return [*may, *sorted(must, key=lambda step: -step.call.end)]
+
+
+def _search(
+    steps: list[_Step],
+    initial: State,
+    order: Callable[[list[_Step], list[_Step]], list[_Step]],
+    limit: int,
+) -> Verdict:
+    """Search depth first; `order` says what is tried, the last one first."""
     required = sum(step.bit for step in steps if not step.part.optional)
     seen: set[tuple[int, State]] = set()
     best, stuck = -1, list[Call]()
     # What is placed, the state it leads to, the first that is not placed, the latest start of
     # those placed: nothing that ended before it can come any more.
-    stack: list[tuple[int, State, int, float]] = [(0, it.initial, 0, -inf)]
+    stack: list[tuple[int, State, int, float]] = [(0, initial, 0, -inf)]
     while stack:
         placed, state, first, latest = stack.pop()
         if placed & required == required:
@@ -139,9 +169,7 @@ def check(calls: Iterable[Call], it: Object, limit: int = 500_000) -> Verdict:
         must, may = _next(steps, first, placed, latest)
         if (progress := (placed & required).bit_count()) > best:
             best, stuck = progress, [step.call for step in must]
-        # The last that is pushed is tried first: what has to be placed soonest.
-        must.sort(key=lambda step: -step.call.end)
-        for step in (*may, *must):
+        for step in order(must, may):
             following = step.part.move(state)
             if following is not ILLEGAL:
                 stack.append((placed | step.bit, following, first, max(latest, step.call.start)))
