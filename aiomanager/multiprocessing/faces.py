@@ -487,6 +487,7 @@ _NATIVE: dict[tuple[Any, Any], type[BaseProxy]] = {
     (list, ListProxy): ListProxy,
     (set, SetProxy): SetProxy,
     (array, ArrayProxy): ArrayProxy,
+    (cast("Any", _managers).Value, ValueProxy): ValueProxy,
     (_PlainQueue, None): QueueProxy,
     (_PlainNamespace, NamespaceProxy): NamespaceProxy,
     (threading.Event, EventProxy): EventProxy,

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import queue
 import shutil
 import signal
+import threading
 import traceback
 import warnings
 from array import array
@@ -624,5 +626,25 @@ class SyncManager(BaseManager):
         return self._make(PoolProxy, made, {})
 
 
+# What `method_to_typeid` may name, and clients that know a typeid only.
+_built_in: tuple[tuple[str, Any, Any], ...] = (
+    ("Queue", queue.Queue, None),
+    ("JoinableQueue", queue.Queue, None),
+    ("Event", threading.Event, EventProxy),
+    ("Lock", threading.Lock, AcquirerProxy),
+    ("RLock", threading.RLock, AcquirerProxy),
+    ("Semaphore", threading.Semaphore, AcquirerProxy),
+    ("BoundedSemaphore", threading.BoundedSemaphore, AcquirerProxy),
+    ("Condition", threading.Condition, ConditionProxy),
+    ("Barrier", threading.Barrier, BarrierProxy),
+    ("list", list, ListProxy),
+    ("dict", dict, DictProxy),
+    ("set", set, SetProxy),
+    ("Value", Value, ValueProxy),
+    ("Array", Array, ArrayProxy),
+    ("Namespace", Namespace, NamespaceProxy),
+)
+for _typeid, _callable, _face in _built_in:
+    SyncManager.register(_typeid, _callable, _face, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
 SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.managers import State
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -206,7 +206,7 @@ def test_a_class_derived_from_a_proxy_of_ours() -> None:
         """Makes dicts with another proxy."""
 
     Derived.register("dict", dict, things.CountingProxy)
-    assert "dict" not in SyncManager.__dict__.get("_registry", {})
+    assert SyncManager._registry["dict"].proxytype is DictProxy
     with Derived() as manager:
         d = manager.dict(a=1)
         things.CountingProxy.count = 0
@@ -618,3 +618,48 @@ def test_a_result_that_cannot_even_be_shown(shop: Any) -> None:
     with pytest.raises(RemoteError, match="_Mute object at"):
         faces.mute()
     assert faces.red() == "red", "the session's thread lives on"
+
+
+class _Maker:
+    """Returns what becomes shared objects of the built-in types."""
+
+    def made(self) -> list[int]:
+        return [1]
+
+
+class _Makers(SyncManager):
+    """Has the built-in types beside one of its own."""
+
+
+_Makers.register("Maker", _Maker, method_to_typeid={"made": "list"})
+
+
+class _Typeids(BaseManager):
+    """Knows names only."""
+
+
+_TYPEIDS: dict[str, tuple[Any, ...]] = {
+    "Queue": (3,), "JoinableQueue": (), "Event": (), "Lock": (), "RLock": (), "Semaphore": (2,),
+    "BoundedSemaphore": (2,), "Condition": (), "Barrier": (2,), "list": ([1],), "dict": ({"a": 1},),
+    "set": ([1],), "Value": ("i", 7), "Array": ("i", [1, 2]), "Namespace": (),
+}  # fmt: skip
+for _typeid in _TYPEIDS:
+    _Typeids.register(_typeid)
+
+
+def test_the_typeids_of_built_in_types() -> None:
+    with _Makers(ctx=multiprocessing.get_context("fork")) as manager:
+        shared = cast("Any", manager).Maker().made()
+        shared.append(2)
+        assert (type(shared), list(shared)) == (ListProxy, [1, 2])
+        client = cast("Any", _Typeids(manager.address, manager._authkey))
+        client.connect()
+        made = {name: getattr(client, name)(*given) for name, given in _TYPEIDS.items()}
+        made["Queue"].put(1)
+        assert made["Queue"].get(timeout=SECONDS) == 1
+        assert made["Lock"].acquire()
+        assert made["dict"].copy() == {"a": 1}
+        assert made["Value"].get() == 7
+        assert made["Array"][1] == 2
+        assert not made["Event"].is_set()
+        assert manager._create("list", [1])[0].typeid == "list"
