@@ -587,8 +587,12 @@ class SyncManager(BaseManager):
 
         return self._make(ArrayProxy, numbers, {})
 
-    def Namespace(self, /, **values: Any) -> NamespaceProxy:  # noqa: N802
-        """Make a shared namespace with these attributes."""
+    def Namespace(self, /, *given: Any, **values: Any) -> NamespaceProxy:  # noqa: N802
+        """Make a shared namespace with these attributes; they must be named."""
+        if given:
+            raise RemoteError(
+                f"TypeError: Namespace() takes named values only, not {given!r:.80}\n"
+            )
         return self._make(NamespaceProxy, (), values)
 
     def list(self, items: Iterable[V] = (), /) -> ListProxy[V]:

@@ -663,3 +663,10 @@ def test_the_typeids_of_built_in_types() -> None:
         assert made["Array"][1] == 2
         assert not made["Event"].is_set()
         assert manager._create("list", [1])[0].typeid == "list"
+
+
+def test_what_a_namespace_is_made_from() -> None:
+    with ours.Manager() as manager:
+        with pytest.raises(RemoteError, match="named values only"):
+            manager.Namespace(1)
+        assert manager.Namespace(self=1, given=2).given == 2
