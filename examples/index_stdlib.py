@@ -97,7 +97,6 @@ def library_files(root: Path, *, tests: bool) -> list[str]:
 
 def work(shared: Shared, root: Path, report: Path) -> None:
     """Be a worker: take files from the queue until it is shut down and empty."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     try:
         for number, name in shared.tasks:
             shared.current.set(name)
@@ -137,8 +136,13 @@ def crew(
         spawn.Process(target=work, args=(shared, root, report), daemon=True) for _ in range(size)
     ]
     try:
-        for worker in workers:
-            worker.start()
+        # Ctrl-C is for the parent, which ends them: they ignore it from their first moment.
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for worker in workers:
+                worker.start()
+        finally:
+            signal.signal(signal.SIGINT, previous)
         yield workers
     finally:
         for worker in workers:

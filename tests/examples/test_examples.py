@@ -121,6 +121,8 @@ def test_index_stdlib_leaves_no_process(stop: str, tmp_path: Path) -> None:
             workers = [pid for pid in everybody if _runs(pid, "spawn_main")]
             assert len(workers) == 2
             assert len(everybody) >= 4, "the program, its server, two workers"
+            # A worker that still imports would print a traceback.
+            assert all(map(_ignores_sigint, workers))
             if stop == "ctrl-c":
                 os.killpg(program.pid, signal.SIGINT)
             else:
@@ -143,6 +145,13 @@ def test_index_stdlib_leaves_no_process(stop: str, tmp_path: Path) -> None:
 def _default_sigint() -> None:
     # A shell in the background hands on that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _ignores_sigint(pid: int) -> bool:
+    status = (Path("/proc") / str(pid) / "status").read_text()
+    ignored = re.search(r"SigIgn:\s*([0-9a-f]+)", status)
+    assert ignored
+    return bool(int(ignored[1], 16) >> (signal.SIGINT - 1) & 1)
 
 
 def _runs(pid: int, text: str) -> bool:
