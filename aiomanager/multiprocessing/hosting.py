@@ -11,10 +11,10 @@ from functools import partial
 from queue import Queue, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from aiomanager.operation import Opaque, Raw, SharedObject, delegates, writes
+from aiomanager.operation import Opaque, Raw, SharedObject, delegates, reads, writes
 from aiomanager.proxy import shared_type_of
 from aiomanager.sessions.store import Store
-from aiomanager.waiter import PARKED, Caller, Waiter
+from aiomanager.waiter import Caller, Waiter
 
 __all__ = (
     "ERROR",
@@ -180,11 +180,6 @@ class Workshop(SharedObject, name="workshop"):
         """End the server."""
         self._home.stop()
 
-    @writes
-    def registered(self, typeid: str) -> bool:
-        """Tell whether something is registered as `typeid`."""
-        return typeid in self._registry
-
     # On the loop
 
     def _delegate(
@@ -210,7 +205,7 @@ class Workshop(SharedObject, name="workshop"):
 
     def _deliver(self, waiter: Waiter[Answer], kind: str, value: Any, made: _Made | None) -> None:
         """Give the caller what the worker found, unless it has left."""
-        if waiter.state is not PARKED:
+        if waiter.settled:
             return
         store = self._home.store
         try:
@@ -269,7 +264,7 @@ class Workshop(SharedObject, name="workshop"):
         packed: Any,
         _sent: Any,
     ) -> None:
-        if waiter.state is not PARKED:
+        if waiter.settled:
             return  # the caller has left before it was begun
         home = self._home
         made: _Made | None = None
@@ -301,9 +296,7 @@ class Workshop(SharedObject, name="workshop"):
                 return TRACEBACK, encode(f"{value[1]}(the exception itself cannot be sent)\n")
             return UNSERIALIZABLE, encode(f"{_shown(value)}\n{traceback.format_exc()}")
 
-    def _create(
-        self, typeid: str, given: tuple[Any, ...], named: Mapping[str, Any], *, wrap: bool = False
-    ) -> _Made:
+    def _create(self, typeid: str, given: tuple[Any, ...], named: Mapping[str, Any]) -> _Made:
         """Make, or find, the object that a client asks for."""
         entry = self._registry[typeid]
         make, exposed, method_to_typeid, _ = entry
@@ -367,7 +360,7 @@ class Hosted(SharedObject, name="hosted"):
             caller, partial(self._call, method), arguments
         )
 
-    @writes
+    @reads
     def methods(self) -> list[str]:
         """Return the names of the methods that clients may call."""
         return self._exposed

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
 
 from aiomanager.client._channel import Endpoint, remember_channel
 from aiomanager.errors import ConnectionLost, ObjectGone, SessionLost
+from aiomanager.multiprocessing.addresses import parsed
 from aiomanager.multiprocessing.channel import DropInChannel, NarrowChannel
 from aiomanager.multiprocessing.faces import (
     AcquirerProxy,
@@ -49,12 +50,13 @@ from aiomanager.multiprocessing.proxies import (
     MakeProxyType,
     RemoteError,
     Token,
+    handed_out,
     proxy_of,
 )
 from aiomanager.multiprocessing.serializers import SERIALIZERS
 from aiomanager.objects.submitting import pool_arguments
 from aiomanager.operation import K, V, plain_copy
-from aiomanager.protocol.address import Address, is_loopback, parse_address
+from aiomanager.protocol.address import Address, is_loopback
 from aiomanager.proxy import Reference, sync_face
 
 if TYPE_CHECKING:
@@ -195,12 +197,9 @@ class BaseManager:
             TypeError: the initializer cannot be called.
             EOFError: the server could not start; its error output says why.
         """
-        from aiomanager.multiprocessing.server import private_directory
-
         self._check_initial()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        directory = private_directory() if self._address is None else None
         options = {
             "explicit_key": self._explicit,
             "allow_plaintext": self._allows_plaintext(),
@@ -211,7 +210,7 @@ class BaseManager:
             target=type(self)._run_server,
             args=(
                 self._registry,
-                self._address if directory is None else f"{directory}/s",
+                self._address,
                 self._authkey,
                 self._serializer,
                 writer,
@@ -222,31 +221,29 @@ class BaseManager:
         )
         identity = ":".join(map(str, process._identity))
         process.name = f"{type(self).__name__}-{identity}"
+        process.start()
+        writer.close()
         try:
-            process.start()
-            writer.close()
-            try:
-                answer = reader.recv()
-            except EOFError:
-                process.join()
-                raise EOFError(
-                    f"the server process ended with code {process.exitcode} before it listened; "
-                    "its error output says why"
-                ) from None
-            finally:
-                reader.close()
-            if isinstance(answer, Exception):
-                process.join()
-                raise answer
-            self._address = answer
-        except BaseException:
-            if directory is not None:
-                shutil.rmtree(directory, ignore_errors=True)
-            raise
-        self._open(_parsed(self._address))
+            answer = reader.recv()
+        except EOFError:
+            process.join()
+            raise EOFError(
+                f"the server process ended with code {process.exitcode} before it listened; "
+                "its error output says why"
+            ) from None
+        finally:
+            reader.close()
+        if isinstance(answer, Exception):
+            process.join()
+            raise answer
+        # The server makes a directory for its socket and removes it, unless it is killed.
+        directory = os.path.dirname(answer) if self._address is None else None  # noqa: PTH120
+        self._address = answer
+        self._open(parsed(self._address))
         # The server ends when neither the manager nor a proxy can reach it any more.
-        self.shutdown = self._channel.server = util.Finalize(
-            _Anchor.of(self._channel),
+        anchor = self._channel.server = _Anchor()
+        self.shutdown = util.Finalize(
+            anchor,
             type(self)._finalize_manager,
             args=(
                 process,
@@ -316,7 +313,7 @@ class BaseManager:
             shutil.rmtree(directory, ignore_errors=True)
 
     def _allows_plaintext(self) -> bool:
-        where = None if self._address is None else _parsed(self._address)
+        where = None if self._address is None else parsed(self._address)
         if where is None or where.scheme == "unix" or is_loopback(where) or not self._explicit:
             return False
         warnings.warn(
@@ -336,7 +333,7 @@ class BaseManager:
             ValueError: there is no address.
         """
         try:
-            self._open(_parsed(self._address))
+            self._open(parsed(self._address))
         except ConnectionLost as error:
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
@@ -427,12 +424,7 @@ class BaseManager:
                 f"KeyError: {typeid!r}: the server at {channel.endpoint.address.url} has only "
                 "aiomanager's own types, since no manager of this package started it\n"
             ) from None
-        kind, value, object_id, shared, exposed = answer
-        if kind in ("traceback", "unserializable"):
-            raise RemoteError(value)
-        made, face = value
-        token = Token.of(channel, channel.counted(object_id), made, shared)
-        return token, face, tuple(exposed)
+        return handed_out(channel, answer)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the private server has ended, at most `timeout` seconds.
@@ -509,22 +501,6 @@ def _workshop_of(channel: DropInChannel) -> Any:
 
 class _Anchor:
     """Lives as long as a channel does: the server that the channel leads to ends with it."""
-
-    @classmethod
-    def of(cls, channel: DropInChannel) -> "_Anchor":
-        anchor = cls()
-        channel.anchor = anchor  # type: ignore[attr-defined]  # pyright: ignore
-        return anchor
-
-
-def _parsed(address: Any) -> Address:
-    """Return a standard library's address as ours; raise ValueError for anything else."""
-    if isinstance(address, str) and "://" not in address and not address.startswith("\0"):
-        address = os.path.abspath(address)  # noqa: PTH100
-    try:
-        return parse_address(address)
-    except TypeError as error:
-        raise ValueError(f"address type of {address!r} unrecognized: {error}") from None
 
 
 class SyncManager(BaseManager):

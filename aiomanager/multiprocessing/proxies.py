@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from aiomanager.errors import ObjectGone
+from aiomanager.multiprocessing.addresses import shown
 from aiomanager.multiprocessing.channel import DropInChannel, DropInProxy, channel_to
 from aiomanager.multiprocessing.hosting import (
     ERROR,
-    NATIVE,
     RETURN,
     TRACEBACK,
     UNSERIALIZABLE,
@@ -34,6 +34,7 @@ __all__ = (
     "RemoteError",
     "Token",
     "forwarding",
+    "handed_out",
     "proxy_name",
     "proxy_of",
 )
@@ -78,9 +79,7 @@ class Token:
         cls, channel: DropInChannel, reference: Reference, typeid: str, shared: str = ""
     ) -> "Token":
         """Return the token of an object that a reference already counts."""
-        where = channel.endpoint.address
-        address = where.path if where.scheme == "unix" else (where.host, where.port)
-        token = cls(typeid, address, f"{reference.object_id:x}", shared)
+        token = cls(typeid, shown(channel.endpoint.address), f"{reference.object_id:x}", shared)
         token.channel, token.reference = channel, reference
         return token
 
@@ -160,7 +159,7 @@ class BaseProxy(DropInProxy):
         def aio(self):
             """The async proxy of the same object; one of a program's own class has none."""
             face = type(self)
-            if shared_type_of(face) is SharedObject or face in _twins_of:
+            if not _is_native(face):
                 raise AttributeError(
                     f"{face.__name__!r} object has no attribute 'aio': a hosted object is called "
                     "from threads; in async code use asyncio.to_thread(proxy.method)"
@@ -169,8 +168,7 @@ class BaseProxy(DropInProxy):
 
     def _described(self) -> str:
         """Return what to know of a proxy of a hosted object to make another; "" for native ones."""
-        native = shared_type_of(type(self)) is not SharedObject and type(self) not in _twins_of
-        if self._shared or native:
+        if self._shared or _is_native(type(self)):
             return ""
         face = "" if self._isauto else proxy_name(type(self))
         return f"{self._typeid} {face or '-'} {' '.join(self._exposed_)}"
@@ -234,7 +232,7 @@ def taken(channel: DropInChannel, answer: Any, manager: Any) -> Any:
         RemoteError: it says what went wrong on the way to the method.
         Exception: whatever the method raised.
     """
-    kind, value, object_id, shared, exposed = answer
+    kind, value = answer[:2]
     if kind == RETURN:
         return value
     if kind == ERROR:
@@ -244,14 +242,24 @@ def taken(channel: DropInChannel, answer: Any, manager: Any) -> Any:
             raise error
         finally:
             del error, value, answer  # else they and this frame keep each other alive
+    token, face, exposed = handed_out(channel, answer)
+    return proxy_of(token, face, exposed, manager)
+
+
+def handed_out(channel: DropInChannel, answer: Any) -> tuple[Token, str, tuple[str, ...]]:
+    """Return the token of a new reference, the name of its proxy class, and its methods.
+
+    Raises:
+        RemoteError: the answer says why there is none.
+    """
+    kind, value, object_id, shared, exposed = answer
     if kind == UNSERIALIZABLE:
         raise RemoteError(f"Unserializable message: {value}")
     if kind == TRACEBACK:
         raise RemoteError(value)
     typeid, face = value
-    reference = channel.counted(object_id)
-    token = Token.of(channel, reference, typeid, shared if kind == NATIVE else "")
-    return proxy_of(token, face, exposed, manager)
+    token = Token.of(channel, channel.counted(object_id), typeid, shared)
+    return token, face, tuple(exposed)
 
 
 def proxy_of(token: Token, face: Any, exposed: Any, manager: Any = None) -> Any:
@@ -350,6 +358,11 @@ def AutoProxy(  # noqa: N802
 
 _twins: dict[type[BaseProxy], type[BaseProxy]] = {}
 _twins_of: dict[Any, Any] = {}
+
+
+def _is_native(face: type[BaseProxy]) -> bool:
+    """Tell whether proxies of a class stand for objects of our own types."""
+    return shared_type_of(face) is not SharedObject and face not in _twins_of
 
 
 def _twin(face: type[BaseProxy]) -> type[BaseProxy]:

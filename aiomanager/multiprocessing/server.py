@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 from aiomanager.client._channel import Endpoint, remember_channel
 from aiomanager.client._process import Forkable, watch_fork
+from aiomanager.multiprocessing.addresses import parsed, shown
 from aiomanager.multiprocessing.adopted import adopt
 from aiomanager.multiprocessing.channel import DropInChannel
 from aiomanager.multiprocessing.faces import QueueProxy, native_face
@@ -27,36 +27,15 @@ from aiomanager.multiprocessing.hosting import WORKSHOP, Entry, Home, Registry, 
 from aiomanager.multiprocessing.proxies import proxy_name
 from aiomanager.multiprocessing.workers import Children
 from aiomanager.objects import TYPES
-from aiomanager.protocol.address import Address, parse_address
+from aiomanager.protocol.address import Address
 from aiomanager.server.launcher import Launcher
 from aiomanager.server.listener import Server as Listener
-from aiomanager.server.process import keep_memory
+from aiomanager.server.process import keep_memory, private_directory
 
-__all__ = ("Server", "address_of", "private_directory", "shown_address")
+__all__ = ("Server",)
 
 SWITCH: float = 0.0005
 """Seconds after which a thread that runs a program's code lets the loop go on."""
-
-
-def address_of(address: Any) -> Address:
-    """Return a standard library's address as ours; raise ValueError for anything else."""
-    if isinstance(address, str) and "://" not in address and not address.startswith("\0"):
-        address = os.path.abspath(address)  # noqa: PTH100
-    try:
-        return parse_address(address)
-    except TypeError as error:
-        raise ValueError(f"address type of {address!r} unrecognized: {error}") from None
-
-
-def shown_address(address: Address) -> Any:
-    """Return an address as the standard library writes it."""
-    return address.path if address.scheme == "unix" else (address.host, address.port)
-
-
-def private_directory() -> str:
-    """Make a directory for a socket; its path is short, since a socket's may have 107 bytes."""
-    base = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="aiomanager-", dir="/tmp" if len(base) > 60 else base)
 
 
 class _Stop(threading.Event):
@@ -132,7 +111,7 @@ class Server:
         self.authkey: bytes = AuthenticationString(authkey)
         self.serializer = serializer
         self._directory = private_directory() if address is None else None
-        where = address_of(f"{self._directory}/s" if address is None else address)
+        where = parsed(f"{self._directory}/s" if address is None else address)
         if where.scheme == "unix" and not Path(where.path).parent.is_dir():
             raise FileNotFoundError(
                 f"cannot listen on {where.path}: there is no directory {Path(where.path).parent}"
@@ -149,7 +128,7 @@ class Server:
             self._remove_directory()
             raise
         bound = self._listener.address
-        self.address = self._listener.bound_address() or shown_address(bound)
+        self.address = self._listener.bound_address() or shown(bound)
         self.stop_event = _Stop(self)
         self.listener = _Listening(self)
         self._channel = DropInChannel(
@@ -204,11 +183,9 @@ class Server:
         current_process()._manager_server = self  # type: ignore[attr-defined]  # pyright: ignore
         remember_channel(self._channel)
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH))
-        try:
-            with contextlib.suppress(KeyboardInterrupt, SystemExit):
-                self._loop.run_until_complete(self._serve())
-        finally:
-            sys.exit(0)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            self._loop.run_until_complete(self._serve())
+        sys.exit(0)
 
     async def _serve(self) -> None:
         await self._stopping.wait()

@@ -101,6 +101,13 @@ async def serve(
         launcher.close()
 
 
+def private_directory() -> str:
+    """Make a directory for a socket that only this user can reach."""
+    # Short whatever TMPDIR is: the system allows 107 bytes for a socket's path.
+    base = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="aiomanager-", dir="/tmp" if len(base) > 60 else base)
+
+
 def keep_memory() -> None:
     """Have the C library keep memory that large values used: fresh pages cost more than copies."""
     try:
@@ -196,13 +203,8 @@ class PrivateServer:
         self._directory: Path | None = None
         """The directory of the socket, when it was made for it."""
         if address is None:
-            # Short whatever TMPDIR is: the system allows 107 bytes for a socket's path.
-            base = tempfile.gettempdir()
-            if len(base) > 60:
-                base = "/tmp"
-            directory = tempfile.mkdtemp(prefix="aiomanager-", dir=base)
-            self._directory = Path(directory)
-            address = Address("unix", path=f"{directory}/s")
+            self._directory = Path(private_directory())
+            address = Address("unix", path=f"{self._directory}/s")
         config = {
             "address": address.url,
             "allow_plaintext": allow_plaintext,

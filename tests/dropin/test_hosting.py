@@ -467,7 +467,7 @@ def test_a_server_whose_manager_is_killed_ends() -> None:
         assert select.select([handle], [], [], SECONDS)[0], "the server is still there"
     finally:
         os.close(handle)
-    assert not os.path.exists(address)  # noqa: PTH110
+    assert not os.path.exists(os.path.dirname(address))  # noqa: PTH110, PTH120
 
 
 def _start_and_wait(writer: Any) -> None:
@@ -670,3 +670,15 @@ def test_what_a_namespace_is_made_from() -> None:
         with pytest.raises(RemoteError, match="named values only"):
             manager.Namespace(1)
         assert manager.Namespace(self=1, given=2).given == 2
+
+
+def test_a_fault_of_the_server_is_loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = BaseManager().get_server()
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server, "_serve", fail)
+    with pytest.raises(ZeroDivisionError):
+        server.serve_forever()
+    server.close()
