@@ -15,13 +15,12 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from aiomanager.deadlock import Deadlocks
 
-__all__ = ("ANYBODY", "PARKED", "Alarm", "Caller", "Holder", "Later", "WaitQueue", "Waiter")
+__all__ = ("ANYBODY", "Alarm", "Caller", "Holder", "Later", "WaitQueue", "Waiter")
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 PARKED: Final = "parked"
-"""The state of a waiter whose caller still waits."""
 GRANTED: Final = "granted"
 KEPT: Final = "kept"
 UNDONE: Final = "undone"

@@ -445,16 +445,8 @@ def _path_of(path: tuple[Any, ...]) -> tuple[Any, ...]:
 # The methods of proxies that make views
 
 
-class AsyncViews(AsyncProxy):
-    """The views of an async proxy."""
-
-    def at(self, *path: Any) -> PlaceView:
-        """Return a view of one place inside the object, made without I/O.
-
-        `path` is a dict key or list position for each step. The view reads and changes the value
-        there by one atomic operation each; errors name the step that is not there.
-        """
-        return PlaceView(self, _path_of(path))
+class _Views(Proxy):
+    """The view of either kind of proxy that is one of the same kind."""
 
     def cached(self, seconds: float | None = None) -> Self:
         """Return a view that reads from a copy of the whole object; made without I/O.
@@ -465,6 +457,18 @@ class AsyncViews(AsyncProxy):
         is never older than what was shown before, and changes by this view are seen at once.
         """
         return _cached(self, seconds)
+
+
+class AsyncViews(_Views, AsyncProxy):
+    """The views of an async proxy."""
+
+    def at(self, *path: Any) -> PlaceView:
+        """Return a view of one place inside the object, made without I/O.
+
+        `path` is a dict key or list position for each step. The view reads and changes the value
+        there by one atomic operation each; errors name the step that is not there.
+        """
+        return PlaceView(self, _path_of(path))
 
     if not TYPE_CHECKING:
         # For type checkers it is not there: they find the mistake before it runs.
@@ -477,7 +481,7 @@ class AsyncViews(AsyncProxy):
             )
 
 
-class SyncViews(SyncProxy):
+class SyncViews(_Views, SyncProxy):
     """The views of a blocking proxy."""
 
     def live(self) -> Self:
@@ -498,13 +502,3 @@ class SyncViews(SyncProxy):
         there by one atomic operation each; errors name the step that is not there.
         """
         return SyncPlaceView(self, _path_of(path))
-
-    def cached(self, seconds: float | None = None) -> Self:
-        """Return a view that reads from a copy of the whole object; made without I/O.
-
-        Each read first asks the server whether the object has changed, and gets it whole if so:
-        for what is read often, changed seldom and not too large. With `seconds` nobody is asked
-        while the copy is younger: a change by others may be seen so much later. What was shown
-        is never older than what was shown before, and changes by this view are seen at once.
-        """
-        return _cached(self, seconds)

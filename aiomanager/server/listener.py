@@ -244,10 +244,7 @@ class _Connection(asyncio.Protocol):
     def _has_read_all(self) -> bool:
         """Tell whether the client has read all that was ever written to it."""
         transport = self._transport
-        return not transport.get_write_buffer_size() and read_all(self._descriptor())
-
-    def _descriptor(self) -> int:
-        return cast("int", self._transport.get_extra_info("socket").fileno())
+        return not transport.get_write_buffer_size() and read_all(self.descriptor())
 
     def belongs_to(self, client_id: bytes) -> bool:
         """Tell whether it carries a session of this client."""
@@ -255,7 +252,7 @@ class _Connection(asyncio.Protocol):
 
     def has_more(self) -> bool:
         """Tell whether something has come in that was not read yet, be it the end."""
-        return pending(self._descriptor())
+        return pending(self.descriptor())
 
     def outlives_its_client(self) -> None:
         """Know that the client has died, and that a process that it forked holds the socket."""

@@ -509,7 +509,7 @@ class ServerSession(Holder):
         elif kind == BYE:
             self._confirm(message[1])
             self.in_good_order = True
-            self.client.gone = message[2:3] == [True]
+            self.client.gone = len(message) > 2 and message[2] is True
             self.finish()
             self.flush()
             close, self._write, self._close = self._close, None, None
@@ -910,6 +910,7 @@ class ServerCore:
         if client is None or client.principal != principal:
             client = Client(hello.client, principal, hello.pid, description)
             self.clients[hello.client] = client
+        client.gone = False
         if client.stop_forgetting is not None:
             client.stop_forgetting()
             client.stop_forgetting = None

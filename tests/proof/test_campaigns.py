@@ -25,8 +25,6 @@ pytestmark = [
     pytest.mark.timeout(180),
     # Signals interrupt what closes sockets; that is left to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    # A task that is cancelled before its first step leaves the call that it had prepared.
-    pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning"),
 ]
 
 
