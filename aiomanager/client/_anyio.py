@@ -188,6 +188,7 @@ class AnyioChannel(AsyncChannel):
         if opening is None:
             opening = self._opening = _Answer()
             self._work, self._over = anyio.Event(), anyio.Event()
+            self._flush_scheduled = False  # what an earlier session had to write is of no use
             self._living = anyio.CancelScope()
             self._start(opening, self._living)
         await opening
@@ -203,6 +204,7 @@ class AnyioChannel(AsyncChannel):
     async def _live(self, opening: _Answer, living: anyio.CancelScope) -> None:
         """Open the session and carry it until it ends: the one background task."""
         error: Exception = ConnectionLost("the manager was closed while it connected")
+        over = self._over
         try:
             with living:
                 try:
@@ -213,27 +215,31 @@ class AnyioChannel(AsyncChannel):
                 finally:
                     self._opening = None
                 opening.set_result(None)
-                await self._carry_on()
+                await self._carry_on(living)
         except Exception as why:
             # A fault of ours; on trio it would take the whole program along.
             log.error("the session ends", exc_info=why)
-            self._lose(why)
+            if living is self._living:
+                self._lose(why)
         finally:
             if not opening.done():
                 opening.set_exception(error)
-            self._say_bye()
-            self._living = None
-            self._over.set()
+            if living is self._living:
+                self._say_bye()
+                self._living = None
+            over.set()
 
-    async def _carry_on(self) -> None:
+    async def _carry_on(self, living: anyio.CancelScope) -> None:
         connection: _Connection | None
-        while (connection := self._latest) is not None:
+        # While a lost session's connection is closed, another task may open the next session.
+        while living is self._living and (connection := self._latest) is not None:
             self._latest = None
             await self._serve(connection)
-            session = self._session
-            self.connection_lost(connection)
-            if session is not None and session is self._session:
-                await self._resume(session)
+            if connection is self._connection:
+                session = self._session
+                self.connection_lost(connection)
+                if session is not None and session is self._session:
+                    await self._resume(session)
 
     async def _serve(self, connection: _Connection) -> None:
         """Read and write until the connection is lost."""
@@ -263,16 +269,16 @@ class AnyioChannel(AsyncChannel):
         try:
             while True:
                 await self._work.wait()
-                self._work = anyio.Event()
-                self._flush_scheduled = False
-                session = self._session
                 if connection.last_words is not None:
                     await connection.send(connection.last_words)
                     # The server closes the connection when it has read them.
                     await connection.stream.send_eof()
                     return
+                session = self._session
                 if session is None or connection is not self._connection:
-                    return
+                    return  # what there is to write is for the next connection
+                self._work = anyio.Event()
+                self._flush_scheduled = False
                 data = self._to_write(session)
                 if data:
                     await connection.send(data)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 import aiomanager.sync
@@ -90,5 +91,17 @@ async def test_an_async_client_loses_the_session(url: str) -> None:
     try:
         with pytest.raises(SessionLost, match=SAID):
             await manager.names()
+    finally:
+        await manager.aclose()
+
+
+async def test_the_next_session_begins_while_the_lost_one_is_closed(url: str) -> None:
+    manager = aiomanager.connect(url)
+    await manager.start()
+    try:
+        with anyio.fail_after(30):
+            for _ in range(20):
+                with pytest.raises(SessionLost, match=SAID):
+                    await manager.names()
     finally:
         await manager.aclose()

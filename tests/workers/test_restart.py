@@ -186,6 +186,27 @@ def test_a_hundred_tasks_in_the_middle_of_calls(server: Restarted, how: str, bac
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_while_the_session_is_resumed_in_vain(server: Restarted, backend: str) -> None:
+    """It ends, and so does the first call of the next session."""
+
+    async def main() -> None:
+        async with aiomanager.connect(server.address, authkey=KEY.encode()) as manager:
+            votes = await manager.named.dict("votes")
+            channel: Any = votes._channel
+            server.stop("kill")
+            server.start()
+            with anyio.fail_after(SECONDS):
+                while channel._connection is not None:  # noqa: ASYNC110
+                    await anyio.sleep(0)
+                with pytest.raises(SessionLost):
+                    await votes.increment("yes")
+                again = await manager.named.dict("votes")
+                assert await again.increment("yes") == 1
+
+    anyio.run(main, backend=backend)
+
+
 def test_threads_in_the_middle_of_calls(server: Restarted) -> None:
     ended: list[Any] = []
     counts = [0] * 8
