@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import aiomanager.sync
@@ -197,8 +198,8 @@ def test_a_call_while_the_session_is_resumed_in_vain(server: Restarted, backend:
             server.stop("kill")
             server.start()
             with anyio.fail_after(SECONDS):
-                while channel._connection is not None:  # noqa: ASYNC110
-                    await anyio.sleep(0)
+                while channel._connection is not None:
+                    await anyio.lowlevel.checkpoint()
                 with pytest.raises(SessionLost):
                     await votes.increment("yes")
                 again = await manager.named.dict("votes")
