@@ -36,7 +36,7 @@ __all__ = ("AnyioChannel",)
 
 log = logging.getLogger("aiomanager.client")
 
-_READ = 1 << 18
+_READ = 1 << 16
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 

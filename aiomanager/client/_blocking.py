@@ -45,7 +45,7 @@ from aiomanager.stored import ABSENT
 
 __all__ = ("BlockingChannel",)
 
-_READ = 1 << 18
+_READ = 1 << 16
 
 
 class _Connection:
