@@ -35,7 +35,12 @@ is what it costs that a session survives its connections."""
 PROCESSES: Final = 8
 TASKS: Final = 100
 TURNS: Final = 8
-"""How often the two sides take turns in a round."""
+"""How often the two sides take turns in a round, on one core."""
+LONG_TURNS: Final = 2
+"""How often they do on several cores."""
+LONGER: Final = 8
+"""How much longer a round is on several cores: the scheduler needs the better part of a second to
+spread processes that wake each other over the cores. Until then all of them share one."""
 WARM_UP: Final = 0.1
 """Seconds of work before a round counts."""
 MOST_KEPT: Final = 0.05
@@ -506,9 +511,11 @@ def _round(workload: Workload, seconds: float) -> tuple[float, float]:
         for side in sides:
             side.work(min(WARM_UP, seconds))
         found: tuple[list[float], list[float]] = ([], [])
-        for turn in range(TURNS):
+        turns = TURNS if workload.pinned else LONG_TURNS
+        length = seconds / turns * (1 if workload.pinned else LONGER)
+        for turn in range(turns):
             for number in (0, 1) if turn % 2 == 0 else (1, 0):
-                found[number].extend(sides[number].work(seconds / TURNS))
+                found[number].extend(sides[number].work(length))
     # Of the calls, or of the turns: what else the machine does comes in bursts.
     return median(found[0]), median(found[1])
 
@@ -608,7 +615,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive(float),
         default=0.3,
         metavar="S",
-        help="how long each side works in a round of a workload (default: 0.3)",
+        help="how long each side works in a round of a workload on one core, and "
+        f"{LONGER} times as long on several (default: 0.3)",
     )
     parser.add_argument(
         "--rounds",

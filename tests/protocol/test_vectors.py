@@ -211,7 +211,8 @@ def hello_of(name: str, resume: Resume | None) -> Hello:
 class Server:
     """A server core and the connections to it, as a listener would keep them."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], implicit: list[str] | None = None) -> None:
+        self.implicit = implicit or ()
         self.hands = FakeHands()
         self.core = ServerCore(Store(TYPES), self.hands, limits=LIMITS)
         self.sessions: dict[str, ServerSession] = {}
@@ -233,7 +234,12 @@ class Server:
         def write(data: bytes) -> None:
             self.written[name] += data
 
-        session.attach(write, lambda: self.closed.add(name), resume.received if resume else 0)
+        session.attach(
+            write,
+            lambda: self.closed.add(name),
+            resume.received if resume else 0,
+            implicit_keep=name in self.implicit,
+        )
         return received
 
     def receive(self, name: str, data: bytes) -> None:
@@ -278,7 +284,7 @@ def without_words(data: bytes) -> list[bytes | list[Any]]:
 
 @pytest.mark.parametrize("dialogue", DIALOGUES, ids=by_id)
 def test_the_server_in_dialogues(dialogue: dict[str, Any]) -> None:
-    server = Server(dialogue["sessions"])
+    server = Server(dialogue["sessions"], dialogue.get("implicit"))
     for step in dialogue["steps"]:
         name = step.get("on", "a")
         if "client" in step:
@@ -294,6 +300,8 @@ def test_the_server_in_dialogues(dialogue: dict[str, Any]) -> None:
             server[name].detach()
             server.core.flush()
         elif "dies" in step:
+            if step.get("read"):
+                server[name].answers_read(server[name].written)
             server.core.client_died(name.encode() * 16)
         elif "closed" in step:
             assert name in server.closed
