@@ -84,7 +84,10 @@ class _Connection(asyncio.Protocol):
         transport = self.transport
         transport.write(last_words)
         if transport.can_write_eof() and not transport.is_closing():
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:
+                transport.abort()  # it broke at this moment: nobody reads the last words
         else:
             transport.close()
 

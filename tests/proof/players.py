@@ -130,10 +130,13 @@ def bound(kind: str, name: str, arguments: tuple[Any, ...], seconds: float | Non
         method = {"read": "get", "write": "set", "cas": "compare_and_set", "add": "increment"}
         return lambda proxy: getattr(proxy, method[name])("k", *arguments)
     if kind == "queue":
-        method = {"put": "put", "get": "get_delivery", "size": "qsize"}
         if name == "size":
             return lambda proxy: proxy.qsize()
-        return lambda proxy: getattr(proxy, method[name])(*arguments, True, seconds)
+        if name == "put":
+            return lambda proxy: proxy.put(arguments[0], True, seconds)
+        # Not by *arguments: behind such a call the interpreter lets signal handlers in, and what
+        # the call has returned is lost if one of them raises.
+        return lambda proxy: proxy.get_delivery(True, seconds)
     if name == "acquire" and kind != "semaphore":
         return lambda proxy: proxy.acquire_fenced(True, seconds)
     if name == "acquire":
