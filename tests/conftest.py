@@ -3,6 +3,7 @@
 Async tests run by anyio's pytest plugin, once on each loop of `anyio_backend`.
 """
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,6 +12,15 @@ from hypothesis import settings
 
 import aiomanager
 from aiomanager.server.process import PrivateServer
+
+# A shell lets its background jobs ignore these, and they all their children: tests send them.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # How long a case takes says nothing: other tests run beside it.
 settings.register_profile("aiomanager", deadline=None)

@@ -71,6 +71,14 @@ class Object(Protocol):
         """Return the parts of a call, which has this number in its history."""
         ...
 
+    def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
+        """Return pairs of calls, by number, of which the first must have begun to take effect
+        before the second does, though their times allow the other order as well.
+
+        What follows from answers that come much later is known here at once.
+        """
+        ...
+
 
 # --- the search ---------------------------------------------------------------------------------
 
@@ -99,6 +107,8 @@ class _Step:
     part: Part
     later: int = 0
     """The bits of the parts of the same call that come behind it."""
+    earlier: int = 0
+    """The bits of the parts of other calls that must come before it."""
     bit: int = field(default=0)
 
 
@@ -113,6 +123,9 @@ def _steps(calls: Sequence[Call], it: Object) -> list[_Step]:
         for step in reversed(group):
             step.later = later
             later |= step.bit
+    for first, second in it.orders(calls):
+        if groups[first] and groups[second]:
+            groups[second][0].earlier |= groups[first][0].bit
     return steps
 
 
@@ -170,7 +183,7 @@ def _search(
         if (progress := (placed & required).bit_count()) > best:
             best, stuck = progress, [step.call for step in must]
         for step in order(must, may):
-            following = step.part.move(state)
+            following = ILLEGAL if step.earlier & ~placed else step.part.move(state)
             if following is not ILLEGAL:
                 stack.append((placed | step.bit, following, first, max(latest, step.call.start)))
     return Verdict(False, len(seen), stuck)
@@ -213,8 +226,11 @@ class _Plain:
     def among(self, calls: Sequence[Call]) -> Any:
         return self
 
+    def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
+        return ()
 
-class Register:
+
+class Register(_Plain):
     """One value: read, write v, cas old, new (compare and set), add n (returns the sum).
 
     Where there are reads and writes only, each value is written once at most.
@@ -298,6 +314,20 @@ class Queue:
                 known._got[call.result[0]] = call.result[1]
         known._dead = sum(call.outcome == UNKNOWN for call in gets)
         return known
+
+    def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
+        """What was got before an item that was never handed out to another was put before it."""
+        put = {call.arguments[0]: n for n, call in enumerate(calls) if call.name == "put"}
+        got = [
+            (call, *call.result)
+            for call in calls
+            if call.name == "get" and call.outcome == RETURNED and call.result != "Empty"
+        ]
+        for behind, value, redelivered in got:
+            if not redelivered and value in put:
+                for before, other, _ in got:
+                    if before.end < behind.start and other in put:
+                        yield put[other], put[value]
 
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         known, result = call.outcome == RETURNED, call.result

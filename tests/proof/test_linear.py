@@ -4,12 +4,25 @@ Each bad history is wrong for one reason, which its name says; beside the hand-m
 are recorded from a sequential object and spoilt in one place.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
-from .linear import Call, Mutex, Object, Queue, Register, Semaphore, check, history
+from .linear import (
+    CANCELLED,
+    Call,
+    Mutex,
+    Object,
+    Queue,
+    Register,
+    Semaphore,
+    check,
+    history,
+)
 
 OBJECTS: dict[str, Object] = {
     "register": Register(),
@@ -632,6 +645,73 @@ def test_long_histories_with_one_wrong_answer(kind: str, seed: int) -> None:
     calls = Recorder(kind, seed).record(300)
     verdict = check(spoilt(calls, Random(seed)), OBJECTS[kind])
     assert verdict.linearizable is False, str(verdict)
+
+
+def handed_out_and_taken_back(random: Random, count: int) -> list[Call]:
+    """Return a history of a queue in which some gets are cancelled while they have an item."""
+    items: list[tuple[int, bool]] = []
+    calls: list[Call] = []
+    held: list[tuple[int, float, tuple[int, bool] | None]] = []
+    for number in range(count):
+        moment = float(number)
+        start, end = moment - random.uniform(0.1, 4), moment + random.uniform(0.1, 4)
+        dice = random.random()
+        if dice < 0.4:
+            items.append((number, False))
+            calls.append(Call(f"P{number}", "put", (number,), start, end))
+        elif dice < 0.6:
+            held.append((number, start, items.pop(0) if items else None))
+        else:
+            got: Any = items.pop(0) if items else "Empty"
+            calls.append(Call(f"G{number}", "get", (), start, end, got))
+        if held and random.random() < 0.4:
+            cancelled, start, item = held.pop(random.randrange(len(held)))
+            if item is not None:
+                items = sorted((*items, (item[0], True)))
+            end = moment + random.uniform(0.1, 4)
+            calls.append(Call(f"C{cancelled}", "get", (), start, end, None, CANCELLED))
+    for cancelled, start, item in held:
+        if item is not None:
+            items = sorted((*items, (item[0], True)))
+        calls.append(Call(f"C{cancelled}", "get", (), start, count + 5.0, None, CANCELLED))
+    rest: list[Any] = [*items, "Empty"]
+    for number, answer in enumerate(rest, count + 10):
+        calls.append(Call("Z", "get", (), number, number + 0.5, answer))
+    return calls
+
+
+class Unordered(Queue):
+    """A queue about whose history nothing is known ahead."""
+
+    def among(self, calls: Sequence[Call]) -> "Unordered":
+        known = Unordered()
+        known.__dict__.update(super().among(calls).__dict__)
+        return known
+
+    def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
+        return ()
+
+
+@pytest.mark.parametrize("count", [8, 12])
+def test_what_is_known_ahead_changes_no_verdict(count: int) -> None:
+    verdicts: Counter[bool | None] = Counter()
+    shorter = 0
+    for seed in range(200):
+        random = Random(seed)
+        calls = handed_out_and_taken_back(random, count)
+        if seed % 2:
+            got = [n for n, call in enumerate(calls) if call.result not in (None, "Empty")]
+            if len(got) > 1:  # two change what they got
+                one, two = random.sample(got, 2)
+                first, second = calls[one], calls[two]
+                calls[one] = replace(first, result=second.result)
+                calls[two] = replace(second, result=first.result)
+        verdict, plain = check(calls, Queue()), check(calls, Unordered())
+        assert verdict.linearizable is plain.linearizable, seed
+        verdicts[verdict.linearizable] += 1
+        shorter += verdict.states < plain.states
+    assert min(verdicts[True], verdicts[False], shorter) >= 20, (verdicts, shorter)
+    assert not verdicts[None]
 
 
 def test_a_search_that_takes_too_long_is_given_up() -> None:
