@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from .search import AnyExcuse, AnyFault, Report, Step, search
+
 
 class Resource(StrEnum):
     """What the unit is."""
@@ -105,7 +107,7 @@ class Scarce(IntEnum):
     TIMEOUT = 3
 
 
-class Fault(StrEnum):
+class Fault(AnyFault):
     """A broken promise."""
 
     TWO_HOLDERS = "two applications have the unit"
@@ -122,7 +124,7 @@ class Fault(StrEnum):
     GAP = "a count lies outside of what was sent and kept"
 
 
-class Excuse(StrEnum):
+class Excuse(AnyExcuse):
     """A reason for which two applications may have the unit."""
 
     HOLDER_NOT_TOLD = "the session of one expired, and its application does not know it yet"
@@ -289,26 +291,6 @@ class State(NamedTuple):
     budget: tuple[int, ...]  # how often each `Scarce` move may still happen
 
 
-class Step(NamedTuple):
-    """A move of one of the two, and the state after it."""
-
-    name: str
-    who: int
-    state: State
-    fault: Fault | None
-
-
-class Report(NamedTuple):
-    """What a search found."""
-
-    states: int
-    at_rest: int  # how many of the states had nothing left that must happen
-    moves: frozenset[str]  # the names of the moves that happened
-    excuses: frozenset[Excuse]
-    fault: Fault | None
-    trace: tuple[str, ...] | None  # the shortest way to the fault
-
-
 class _Known(NamedTuple):
     """What can be said of a side by itself."""
 
@@ -338,7 +320,7 @@ class Model:
         budget = bounds.cuts, bounds.crashes, bounds.cancels, bounds.timeouts
         return State(side, side, Unit.FREE, False, (), budget)
 
-    def steps(self, state: State) -> Iterator[Step]:
+    def steps(self, state: State) -> Iterator[Step[State]]:
         """All that can happen next."""
         for who, number in enumerate((state.left, state.right)):
             for move, after in self.known(number).moves:
@@ -377,6 +359,15 @@ class Model:
             side = self._answer(side._replace(grants=grants), Message(Kind.RESULT, call))
             self._granted[key] = self._number(side)
         return self._granted[key]
+
+    def canonical(self, state: State) -> State:
+        """The same state with the clients in the order of their numbers: neither is special."""
+        if state.left < state.right:
+            return state
+        queue = tuple((1 - who, call) for who, call in state.queue)
+        if state.left == state.right and state.queue <= queue:
+            return state
+        return state._replace(left=state.right, right=state.left, queue=queue)
 
     def at_rest(self, state: State) -> bool:
         return self.known(state.left).at_rest and self.known(state.right).at_rest
@@ -846,71 +837,11 @@ def _from_zero(end: End, sent: int, received: int) -> End:
     return End(end.sent - sent, end.received - received, end.unacked)
 
 
-def _canonical(state: State) -> State:
-    """The same state with the clients in the order of their numbers: neither is special."""
-    if state.left < state.right:
-        return state
-    queue = tuple((1 - who, call) for who, call in state.queue)
-    if state.left == state.right and state.queue <= queue:
-        return state
-    return state._replace(left=state.right, right=state.left, queue=queue)
-
-
 def check(
     resource: Resource,
     rules: Rules,
     bounds: Bounds,
-    ignored: frozenset[Fault] = frozenset(),
+    ignored: frozenset[AnyFault] = frozenset(),
 ) -> Report:
-    """Search all states breadth first, until none is left or one has a fault not ignored."""
-    model = Model(resource, rules, bounds)
-    start = model.start()
-    before: dict[State, State | None] = {start: None}
-    level = [start]
-    excuses: set[Excuse] = set()
-    at_rest = 0
-    names: set[str] = set()
-
-    def report(fault: Fault | None, trace: tuple[str, ...] | None) -> Report:
-        return Report(len(before), at_rest, frozenset(names), frozenset(excuses), fault, trace)
-
-    while level:
-        following: list[State] = []
-        for state in level:
-            at_rest += model.at_rest(state)
-            for name, _, after, fault in model.steps(state):
-                names.add(name)
-                after = _canonical(after)
-                if fault is not None and fault not in ignored:
-                    return report(fault, _trace(model, before, state, after))
-                if after in before:
-                    continue
-                before[after] = state
-                for verdict in model.judge(after):
-                    if isinstance(verdict, Excuse):
-                        excuses.add(verdict)
-                    elif verdict not in ignored:
-                        return report(verdict, _trace(model, before, state, after))
-                following.append(after)
-        level = following
-    return report(None, None)
-
-
-def _trace(
-    model: Model, before: dict[State, State | None], last: State, target: State
-) -> tuple[str, ...]:
-    """Walk from the start to a fault, and name each step; the clients are A and B throughout."""
-    path = [target]
-    state: State | None = last
-    while state is not None:
-        path.append(state)
-        state = before[state]
-    here = path.pop()
-    trace: list[str] = []
-    while path:
-        target = path.pop()
-        steps = [step for step in model.steps(here) if _canonical(step.state) == target]
-        step = next((step for step in steps if step.fault), steps[0])
-        trace.append(f"{'AB'[step.who]}: {step.name}")
-        here = step.state
-    return tuple(trace)
+    """Search all states, until none is left or one has a fault not ignored."""
+    return search(Model(resource, rules, bounds), ignored)

@@ -10,7 +10,8 @@ from functools import cache
 
 import pytest
 
-from .model import Bounds, Excuse, Fault, FullBuffer, Report, Resource, Rules, check
+from .model import Bounds, Excuse, Fault, FullBuffer, Resource, Rules, check
+from .search import Report
 
 DEPTH = int(os.environ.get("AIOMANAGER_MODEL_DEPTH", "1"))
 
