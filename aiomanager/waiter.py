@@ -229,12 +229,20 @@ class WaitQueue(Generic[R]):
             found = min(self._suspended, key=lambda waiter: waiter.ticket, default=None)
         return found
 
-    def hand_over(self, waiter: Waiter[R], to: "WaitQueue[Any]") -> None:
-        """Have `waiter` wait at the end of another queue; it stays suspended if it is."""
+    def hand_over(
+        self, waiter: Waiter[R], to: "WaitQueue[Any]", *, ticket: int | None = None
+    ) -> None:
+        """Have `waiter` wait at the end of another queue; it stays suspended if it is.
+
+        With the `ticket` that it had there, it is back at its old place.
+        """
         suspended = waiter in self._suspended
         self._ready.pop(waiter, None)
         self._suspended.pop(waiter, None)
         to.enter(waiter)
+        if ticket is not None:
+            waiter.ticket = ticket
+            to._sorted = False
         if suspended:
             to.suspend(waiter)
 

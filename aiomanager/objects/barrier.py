@@ -28,7 +28,7 @@ NOBODY: Final = 0
 class _Seat(Waiter[Any]):
     """One party that waits."""
 
-    __slots__ = ("barrier", "caller", "overdue")
+    __slots__ = ("barrier", "caller", "overdue", "place")
 
     def __init__(self, barrier: "Barrier", caller: Caller, timeout: float | None) -> None:
         super().__init__()
@@ -36,6 +36,8 @@ class _Seat(Waiter[Any]):
         self.caller = caller
         self.timeout = timeout
         self.overdue = False
+        self.place = 0
+        """Its ticket among those who wait for more parties."""
 
     def expire(self) -> None:
         """Break the barrier, unless this party is through but for the action."""
@@ -80,6 +82,7 @@ class Barrier(SharedObject):
             # Those without a connection too: they are told when they are back.
             while len(self._inside) < self._parties:
                 seat = cast("_Seat", self._seats.first(suspended=True))
+                seat.place = seat.ticket
                 self._seats.hand_over(seat, self._inside)
             if self._has_action:
                 self._begin(cast("_Seat", self._inside.pop(suspended=True)))
@@ -111,7 +114,7 @@ class Barrier(SharedObject):
         if self._turn == turn:
             self._end()
             while (seat := self._inside.first(suspended=True)) is not None:
-                self._inside.hand_over(seat, self._seats)
+                self._inside.hand_over(seat, self._seats, ticket=cast("_Seat", seat).place)
             self._serve()
             self._look_at_overdue()
 

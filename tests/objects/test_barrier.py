@@ -189,6 +189,20 @@ def test_who_takes_his_turn_back_leaves_the_others_waiting(rig: Rig) -> None:
     assert len(done) == 1
 
 
+def test_who_was_through_but_for_the_action_has_the_old_place_again(rig: Rig) -> None:
+    barrier = rig.make(Barrier, 2, "action")
+    second = barrier.arrive()
+    rig.keeps = False
+    runner = barrier.arrive()
+    if second.done:
+        runner, second = second, runner
+    rig.keeps = True
+    later = [barrier.arrive(), barrier.arrive()]
+    assert runner.take_back()
+    assert second.done  # the first of the two who go on, before those who came later
+    assert [one.done for one in later] == [False, False]
+
+
 def test_who_dies_in_his_turn_breaks_the_barrier(rig: Rig) -> None:
     barrier = rig.make(Barrier, 2, "action")
     with rig.as_(1):
