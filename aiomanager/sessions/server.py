@@ -269,22 +269,30 @@ class ServerSession(Holder):
             self._close()
             self.detach()
 
+    def withdraw(self) -> None:
+        """Wait for nothing any more: the session is about to end."""
+        for call in self._calls.values():
+            call.waiter.listener = None
+            if call.timer is not None:
+                call.timer.cancel()
+            # No grant may pass from one of its calls to another.
+            call.waiter.suspend()
+        for call_id, call in list(self._calls.items()):
+            if not call.waiter.settled:
+                del self._calls[call_id]
+                call.waiter.cancel()
+
     def finish(self) -> None:
         """End the session: its waits end, and what it holds or was granted passes on."""
         if self.ended:
             return
+        self.withdraw()
         self.ended = True
         if self._expiry is not None:
             self._expiry.cancel()
         calls, self._calls = self._calls, {}
         self._last_kept = None
         for call in calls.values():
-            call.waiter.listener = None
-            if call.timer is not None:
-                call.timer.cancel()
-            # No grant may pass from one of its calls to another.
-            call.waiter.suspend()
-        for call in sorted(calls.values(), key=lambda call: call.waiter.undoable):
             if not 0 < call.answer <= self._read:
                 call.waiter.cancel()
         self.end()
@@ -942,10 +950,14 @@ class ServerCore:
         client = self.clients.get(client_id)
         if client is None:
             return
-        for session_id in list(client.sessions):
-            session = self.sessions[session_id]
+        sessions = [self.sessions[session_id] for session_id in client.sessions]
+        for session in sessions:
             # A child that it forked may still hold the socket.
             session.close(SessionLost.code, "the client's process has ended")
+        # Nothing may pass from one of its sessions to another.
+        for session in sessions:
+            session.withdraw()
+        for session in sessions:
             session.finish()
         self.flush()
 

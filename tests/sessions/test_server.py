@@ -858,6 +858,20 @@ def test_a_client_that_died_loses_all_its_sessions(world: World) -> None:
     world.core.client_died(b"nobody")
 
 
+def test_the_sessions_of_a_dead_client_end_at_once(world: World, line: Line) -> None:
+    second = Line(world, line.name).attach()
+    other = world.line()
+    barriers = [other.make("Barrier", 2, "action") for _ in range(2)]
+    for barrier, (acts, waits) in zip(barriers, [(line, second), (second, line)], strict=True):
+        acts.send([CALL, 50 + barrier, barrier, "arrive", [], 1])
+        waits.send([CALL, 60 + barrier, barrier, "arrive", [1.0], 1])
+    world.clock.advance(1.0)  # too late, but for the action
+    world.core.client_died(line.name.to_bytes(16, "big"))
+    # A party that is dead breaks nothing, whichever session came first.
+    assert [other.value(barrier, "broken") for barrier in barriers] == [False, False]
+    assert [other.value(barrier, "n_waiting") for barrier in barriers] == [0, 0]
+
+
 def test_a_deadline_runs_while_the_client_is_away(world: World, line: Line) -> None:
     q = line.make("Queue")
     line.send([CALL, 50, q, "get", [True, 2.0], 0])
