@@ -175,6 +175,10 @@ class Mutex:
         if not self._depths:
             self.owner = None
             self.serve()
+        elif self.owner is not None and self.owner.holder not in self._depths:
+            # One of the same name has it still, in another session.
+            holder = next(iter(self._depths))
+            self.owner = Caller(holder, self.owner.owner, self.owner.now)
 
     def _undo(self, fence: int, holder: Holder) -> None:
         if self.owner is not None and self.fence == fence:

@@ -218,5 +218,8 @@ def test_a_session_that_ends_takes_only_its_own_share_of_a_named_owner(rig: Rig)
             lock.acquire(owner="job")
     rig.end(1, well=False)
     assert lock.locked()
+    holder = lock.holder()
+    assert holder is not None
+    assert holder[0] == "session 2, job"  # not the one that is gone
     rig.end(2, well=False)
     assert not lock.locked()
