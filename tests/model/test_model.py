@@ -81,7 +81,7 @@ def test_sessions_without_keep_keep_the_same_promises(resource: Resource, bounds
 @pytest.mark.parametrize(
     ("rules", "excuses"),
     [
-        (Rules(implicit=True), frozenset()),
+        (Rules(implicit=True), frozenset[Excuse]()),
         (Rules(implicit=True, read_is_kept=False), frozenset({Excuse.TAKER_CRASHED})),
     ],
     ids=["as designed", "a death keeps nothing"],
