@@ -264,6 +264,8 @@ class ClientSession(Generic[W]):
             )
         if self._batch:
             self._send_batch()
+        if self._kept:
+            self._send_kept()
         if self._taken:
             self._send_taken()
         if self._held or not self._room():
@@ -291,6 +293,8 @@ class ClientSession(Generic[W]):
 
     def _send_batch(self) -> None:
         """Put the light calls so far into one message: the server gets them in their order."""
+        if self._kept:
+            self._send_kept()
         batch, self._batch = self._batch, []
         received = self.stream.received
         payload = encode([CALLS, received, batch])
@@ -333,13 +337,20 @@ class ClientSession(Generic[W]):
 
     def _send_notes(self) -> None:
         if self._kept:
-            kept, self._kept = self._kept, []
-            self._send(encode([KEEP, self.stream.received, kept]))
+            self._send_kept()
         if self._taken:
             self._send_taken()
         if self._dropped and self._room():
             dropped, self._dropped = self._dropped, []
             self._send(encode([RELEASE, self.stream.received, dropped]))
+
+    def _send_kept(self) -> None:
+        # Ahead of all calls: what a caller does with an item must not arrive without the KEEP, or
+        # another would get what was worked off. (Not by _send(), which sends the batch first.)
+        kept, self._kept = self._kept, []
+        message = frame(encode([KEEP, self.stream.received, kept]))
+        self.stream.send(message)
+        self.output.append(message)
 
     def _send_taken(self) -> None:
         taken, self._taken = self._taken, []

@@ -111,7 +111,20 @@ def test_everything_that_is_sent_keeps_its_place_behind_light_calls(server: Serv
     server.session.release([8])
     server.session.bye()
     kinds = [message[0] for message in server.read()]
-    assert kinds == [CALL, POST, CALL, CANCEL, CALL, HOLD, CALL, KEEP, RELEASE, BYE]
+    assert kinds == [CALL, POST, CALL, CANCEL, KEEP, CALL, HOLD, CALL, RELEASE, BYE]
+
+
+@pytest.mark.parametrize("size", [1, 5_000], ids=["light", "heavy"])
+def test_a_keep_is_ahead_of_the_calls_that_follow_it(server: Server, size: int) -> None:
+    """If it came behind them, the item could go to another when its work is done already."""
+    server.session.keep(server.call("get", 1))
+    server.read()
+    server.session.keep(1)
+    server.call("task_done", b"x" * size)
+    assert [message[0] for message in server.read()] == [KEEP, CALL]
+    server.session.keep(2)
+    server.session.post(6, "release", [], 7)
+    assert [message[0] for message in server.read()] == [KEEP, POST]
 
 
 def test_what_was_granted_is_kept_before_the_end(server: Server) -> None:
@@ -459,7 +472,7 @@ def test_what_was_not_received_is_sent_again(server: Server) -> None:
     server.session.attach(2)
     again = server.read()
     assert again[0] == first[2]
-    assert [message[0] for message in again] == [CALL, CALL, CALL, KEEP]
+    assert [message[0] for message in again] == [CALL, CALL, KEEP, CALL]
 
 
 def test_a_frame_that_was_cut_is_forgotten(server: Server) -> None:
