@@ -489,6 +489,8 @@ class Pool(SharedObject):
         found.holder.let_go(found)
         self._completed += 1
         found.work._part_done(found.index, RETURNED if well else RAISED, value)
+        # A callback may be next: whoever waits has it sooner than who may have done its last task.
+        self._serve()
 
     @writes
     def unfit(self, number: int, why: str) -> None:

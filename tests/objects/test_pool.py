@@ -190,6 +190,23 @@ def test_a_task_that_kills_its_workers_is_given_up(kind: Any) -> None:
 
 
 @on_both
+def test_a_callback_goes_to_who_waits(kind: Any) -> None:
+    """Who reports the last part may be at the end of its tasks, and never ask for another."""
+    rig, _ = rig_of(kind)
+    pool = rig.make(Pool, 2)
+    one, two = Worker(rig, pool, 1), Worker(rig, pool, 2)
+    one.ask()
+    two.ask()
+    job = pool.submit("call", "f", [((), {})], True, "callback")
+    one.look()
+    one.finish(5)
+    two.look()
+    assert two.task[1:4] == ("one", "callback", [5])
+    two.finish(None)
+    assert job.get() == 5
+
+
+@on_both
 def test_a_job_is_ready_when_its_callback_has_run(kind: Any) -> None:
     rig, _ = rig_of(kind)
     pool = rig.make(Pool, 1)
