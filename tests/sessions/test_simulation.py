@@ -65,6 +65,21 @@ def test_the_simulation_meets_everything_that_can_happen() -> None:
         "redelivered": 10,
         "held back": 100,
         "executed late": 10,
+        "kept without a word": 1_000,
+        "died with all read": 15,
+        "swapped": 200,
+        "picked": 100,
+        "put back": 100,
+        "got many": 20,
+        "joined": 200,
+        "shut down": 50,
+        "keys held": 500,
+        "deadlocks refused": 5,
+        "leases ended": 100,
+        "jobs done": 200,
+        "results taken": 500,
+        "parts done again": 5,
+        "callbacks": 50,
     }.items():
         assert facts[fact] >= least, (fact, facts[fact])
 
