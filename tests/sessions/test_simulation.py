@@ -1,6 +1,6 @@
 """Sessions keep their promises on a network that fails, for hundreds of seeds.
 
-AIOMANAGER_SEEDS chooses how many seeds are tried, 600 by default; AIOMANAGER_SEED tries one alone.
+AIOMANAGER_SEEDS chooses how many seeds are tried, 400 by default; AIOMANAGER_SEED tries one alone.
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from .simulation import simulate
 
-SEEDS = int(os.environ.get("AIOMANAGER_SEEDS", "600"))
+SEEDS = int(os.environ.get("AIOMANAGER_SEEDS", "400"))
 ONLY = os.environ.get("AIOMANAGER_SEED")
 CHUNK = 100
 

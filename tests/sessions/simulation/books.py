@@ -220,7 +220,7 @@ class Books:
     def program(self, task: Task) -> Steps:
         """Do this and that."""
         random = self.world.random
-        for part in random.choices(self.programs, self.weights, k=random.randint(5, 15)):
+        for part in random.choices(self.programs, self.weights, k=random.randint(8, 25)):
             yield from part(task)
             if random.random() < self.world.pauses:
                 yield Pause(random.choice((0.01, 0.2, 1.0)))

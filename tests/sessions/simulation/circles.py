@@ -60,7 +60,9 @@ def _leads_back(waits: dict[Hashable, tuple[Any, Any]], start: Hashable) -> bool
     return False
 
 
-def find(world: "World") -> set[Hashable]:
-    """Return the identities of all who wait for themselves at last."""
+def find(world: "World") -> dict[Hashable, Any]:
+    """Return the identities and the waiters of all who wait for themselves at last."""
     waits = _waits(world)
-    return {identity for identity in waits if _leads_back(waits, identity)}
+    return {
+        identity: waiter for identity, (_, waiter) in waits.items() if _leads_back(waits, identity)
+    }

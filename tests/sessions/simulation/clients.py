@@ -197,7 +197,7 @@ class App:
             call.message = message
             call.state = "ready"
             # A task takes its answer when the loop comes round to it.
-            self.world.later(self.world.random.choice((0.0, 0.0, 0.02)), partial(self.take, call))
+            self.world.later(self.world.pick(0.0, 0.0, 0.02), partial(self.take, call))
         if session.has_output:
             self.flush_soon()
 
@@ -323,7 +323,7 @@ class App:
     def flush_soon(self) -> None:
         if not self.flushing:
             self.flushing = True
-            self.world.later(self.world.random.choice((0.0, 0.0, 0.001)), self.flush)
+            self.world.later(self.world.pick(0.0, 0.0, 0.001), self.flush)
 
     def flush(self) -> None:
         self.flushing = False
