@@ -64,6 +64,9 @@ class Book:
         """Tell whether what is waited for is there, though there is a waiter."""
         return False
 
+    def check_now(self) -> None:
+        """Raise if something is wrong while all this goes on."""
+
     def help(self, task: Task, waits: set[str]) -> Steps:
         """Have the janitor give those who wait in these operations what they wait for."""
         yield from ()
@@ -181,6 +184,11 @@ class Books:
     def is_there(self, it: Any, name: str, waiter: Any) -> object:
         """Tell whether what is waited for is there."""
         return any(room.is_there(it, name, waiter) for room in self.open_rooms)
+
+    def check_now(self) -> None:
+        """Raise if something is wrong while all this goes on."""
+        for room in self.open_rooms:
+            room.check_now()
 
     def help(self, task: Task) -> Steps:
         """Give those who wait what they wait for."""

@@ -33,14 +33,14 @@ def _of(it: Any, waiter: Any) -> Any:
     return waiter.request.caller if hasattr(it, "_mutex") else None
 
 
-def _waits(world: "World") -> dict[Hashable, tuple[Any, Any]]:
-    """Return what each of those who are connected waits for without an end."""
+def _waits(world: "World", since: float) -> dict[Hashable, tuple[Any, Any]]:
+    """Return what each of those who are connected waits for without an end, since some time."""
     found: dict[Hashable, tuple[Any, Any]] = {}
     for session in world.core.sessions.values():
         if not session.attached:
             continue
-        for call in session._calls.values():
-            if not call.waiter.settled:
+        for call_id, call in session._calls.items():
+            if not call.waiter.settled and session.parked_at[call_id] <= since:
                 it = world.store.entries[call.object_id].object
                 if (caller := _of(it, call.waiter)) is not None:
                     found[caller.identity] = it, call.waiter
@@ -60,9 +60,9 @@ def _leads_back(waits: dict[Hashable, tuple[Any, Any]], start: Hashable) -> bool
     return False
 
 
-def find(world: "World") -> dict[Hashable, Any]:
-    """Return the identities and the waiters of all who wait for themselves at last."""
-    waits = _waits(world)
+def find(world: "World", patience: float = 0.0) -> dict[Hashable, Any]:
+    """Return the identities and the waiters of all who have waited for themselves for so long."""
+    waits = _waits(world, world.clock - patience)
     return {
         identity: waiter for identity, (_, waiter) in waits.items() if _leads_back(waits, identity)
     }

@@ -260,13 +260,16 @@ class App:
 
         It may have resumed the session to take its call back, unless it `said` something since.
         """
+        mine = {
+            (session.session_id, call_id)
+            for call_id, call in session._calls.items()
+            if call.waiter.settled
+        }
         if said:
-            self.world.facts["died with all read"] += 1
-            self.world.read_by_the_dead |= {
-                (session.session_id, call_id)
-                for call_id, call in session._calls.items()
-                if call.waiter.settled
-            }
+            self.world.facts["died with all read"] += bool(mine)
+            self.world.read_by_the_dead |= mine
+        else:
+            self.world.facts["died before it said why it resumed"] += bool(mine)
 
     def is_gone(self) -> None:
         """Have the server learn that the process is no more: it found its end of the socket."""
@@ -377,6 +380,8 @@ class App:
             # A blocking client that is interrupted takes a new connection to take a call back.
             self.drop_link()
             self.connect()
+            if self.world.random.random() < 0.1:
+                self.world.later(self.world.delay(), partial(self.world.kill, self))
         if call.session.cancel(call.call_id, call):
             call.state = "cancelling"
             self.flush_soon()

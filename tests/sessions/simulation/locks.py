@@ -6,7 +6,6 @@ A circle of waits is refused, at the call that closed it, and nothing else ever 
 from collections.abc import Generator, Iterable
 from typing import Any, TypeAlias
 
-from aiomanager.deadlock import PATIENCE
 from aiomanager.errors import DeadlockDetected, NotOwner
 from aiomanager.objects.condition import Condition
 from aiomanager.objects.lock import Lock
@@ -22,6 +21,8 @@ __all__ = ("Leases", "Locks", "Tables")
 
 PERMITS = 2
 KEYS = 5
+PATIENCE = 1.0
+"""Seconds for which they must have waited for each other before one is refused."""
 
 Acquiring: TypeAlias = Generator[Any, Any, Held | None]
 
@@ -333,7 +334,7 @@ class Tables(Locking):
         if random.random() < 0.7:
             yield Pause(random.choice((0.01, 0.3)))
         if not held.lost:
-            timeout = None if random.random() < 0.8 else 0.5
+            timeout = None if random.random() < 0.8 else 3.0
             inner = yield from self.take(task, second, keys[1:], timeout, DeadlockDetected)
             if inner is not None:
                 yield from self.books.dwell(task)
@@ -360,11 +361,16 @@ class Tables(Locking):
             it, kind = (self.left, Lock) if what == "left" else (self.right, RLock)
             yield from self.release(task, it, kind, held)
 
-    def judge(self, waited: float, justly: bool) -> None:
-        """Know that the server refuses a wait: it must be one in a circle, and not a new one."""
+    def judge(self, waited: float, number: int | None, numbers: list[int]) -> None:
+        """Know that the server refuses a wait: one in a circle, not a new one, nor the oldest.
+
+        The numbers say in which order the waits of those in circles began.
+        """
         self.facts["deadlocks refused"] += 1
-        if not justly:
+        if number is None:
             raise Broken("a wait was refused as a deadlock, and there is no circle")
+        if number == min(numbers):
+            raise Broken("of those who wait for each other, the first was refused")
         if waited < PATIENCE - 1e-6:
             raise Broken(f"a wait was refused as a deadlock after {waited:.3f} s")
 

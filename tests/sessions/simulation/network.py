@@ -225,6 +225,11 @@ class Link:
         if not self.app.alive:
             self.app.is_gone()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way."""
+        return bool(self.up.flying or self.down.flying)
+
     def die(self) -> None:
         """Break, since the app has died."""
         self.has_read_all = self.app.implicit and not (self.down.flying or self.down.first)

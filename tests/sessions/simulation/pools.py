@@ -197,9 +197,13 @@ class Pools(Book):
 
     @property
     def lost(self) -> int:
-        """How many workers there were that are no more."""
+        """How many workers there were that are no more, or whose session has ended."""
         it: Any = self.world.store.entries[self.pool].object
-        return int(it._last_worker) - sum(app.alive for app in self.world.workers)
+        sessions = self.world.core.sessions
+        return int(it._last_worker) - sum(
+            app.alive and (app.session is None or app.session.session_id in sessions)
+            for app in self.world.workers
+        )
 
     def check_job(
         self,

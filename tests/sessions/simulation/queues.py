@@ -156,6 +156,13 @@ def _is_there(it: Any, name: str, waiter: Any) -> object:
     return it._items or it._shut_down
 
 
+def _check_order(queue: Any) -> None:
+    """Raise unless the items of a queue are where they belong, also those that came back."""
+    places = [item.position for item in queue._items]
+    if places != sorted(places):
+        raise Broken(f"the places of the items in a queue are {places}")
+
+
 class PlainQueue(Book):
     """A queue that is used all the time."""
 
@@ -180,11 +187,16 @@ class PlainQueue(Book):
         not_failed(reply, Full)
 
     def get(self, task: Task) -> Steps:
-        reply, _ = yield from self.ledger.get(task)
+        reply, items = yield from self.ledger.get(task)
         not_failed(reply, Empty)
+        if items:
+            yield Pause(self.random.choice((0.0, 0.0, 0.3)))
 
     def is_there(self, it: Any, name: str, waiter: Any) -> object:
         return _is_there(it, name, waiter)
+
+    def check_now(self) -> None:
+        _check_order(self.world.store.entries[self.queue].object)
 
     def help(self, task: Task, waits: set[str]) -> Steps:
         if not waits.isdisjoint(GETS):
@@ -227,13 +239,13 @@ class WorkQueues(Book):
 
     def __init__(self, books: Books) -> None:
         super().__init__(books)
-        self.works = [Work(self, self.random.choice((0, 0, 2))) for _ in range(3)]
+        self.works = [Work(self, self.random.choice((0, 0, 2))) for _ in range(6)]
         self.at = 0
 
     @property
     def work(self) -> Work:
-        """The queue that is used now."""
-        return self.works[self.at]
+        """The queue that is used now; at times one that was used before, and is shut down."""
+        return self.works[self.at if self.random.random() < 0.8 else max(0, self.at - 1)]
 
     def kinds(self) -> Iterator[tuple[str, str, list[Any]]]:
         for number, work in enumerate(self.works):
@@ -295,8 +307,8 @@ class WorkQueues(Book):
                 raise Broken(f"a join ended: of {put} items {work.finished} are worked off")
 
     def shut_down(self, task: Task) -> Steps:
-        work = self.work
-        if self.at + 1 == len(self.works) or self.random.random() < 0.5:
+        work = self.works[self.at]
+        if self.at + 1 == len(self.works):
             return
         self.at += 1
         work.shutting = True
@@ -312,6 +324,10 @@ class WorkQueues(Book):
 
     def is_there(self, it: Any, name: str, waiter: Any) -> object:
         return _is_there(it, name, waiter)
+
+    def check_now(self) -> None:
+        for work in self.works:
+            _check_order(self.world.store.entries[work.queue].object)
 
     def help(self, task: Task, waits: set[str]) -> Steps:
         for work in self.works:

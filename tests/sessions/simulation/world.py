@@ -53,6 +53,7 @@ class WatchedSession(ServerSession):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.parked_at: dict[int, float] = {}
+        """By call: when it began to wait."""
 
     def finish(self) -> None:
         if not self.ended:
@@ -70,8 +71,9 @@ class WatchedSession(ServerSession):
         if isinstance(waiter.error, DeadlockDetected):
             world: World = self._core.hands.world  # type: ignore[attr-defined]
             claim: Any = waiter.request or waiter
-            justly = claim.caller.identity in world.circle
-            world.judge(self.now() - self.parked_at[call_id], justly)
+            number = world.circle.get(claim.caller.identity)
+            numbers = list(world.circle.values())
+            world.judge(self.now() - self.parked_at[call_id], number, numbers)
         super()._settled(call_id, waiter)
 
     def _work_off(self) -> None:
@@ -91,7 +93,12 @@ class WatchedDeadlocks(Deadlocks):
         self.world = world
 
     def _break_circle(self, wait: Any) -> None:
-        self.world.circle = circles.find(self.world)
+        found = circles.find(self.world)
+        self.world.circle = {
+            one: self._waits[waiter].number
+            for one, waiter in found.items()
+            if waiter in self._waits
+        }
         super()._break_circle(wait)
         self.world.circle = {}
 
@@ -119,9 +126,9 @@ class World:
         """Those whose client had read the results when it died, and the server was told."""
         self.answered: dict[bytes, int] = {}
         """By session: the last call that was answered."""
-        self.circle: dict[Hashable, Any] = {}
-        """While the server breaks a circle of waits: who is in one."""
-        self.judge: Callable[..., None] = lambda _waited, _justly: None
+        self.circle: dict[Hashable, int] = {}
+        """While the server breaks a circle of waits: who is in one, and which wait it was."""
+        self.judge: Callable[..., None] = lambda _waited, _number, _numbers: None
         """Told when the server refuses a wait as a deadlock."""
         self.store = Store(TYPES)
         self.store.deadlocks = WatchedDeadlocks(self)
@@ -257,7 +264,10 @@ class World:
             return
         self.check_parked()
         random = self.random
-        app = random.choice(self.apps + self.workers)
+        apps = [app for app in self.apps + self.workers if app.alive]
+        # The more is on its way, the more can go wrong.
+        busy = [app for app in apps if app.link is not None and app.link.busy]
+        app = random.choice(busy if busy and random.random() < 0.5 else apps or self.apps)
         if not app.alive:
             return
         if random.random() < 0.85:
@@ -267,6 +277,13 @@ class World:
                 if random.random() < 0.3:
                     app.notices(app.link)
             return
+        self.kill(app)
+
+    def kill(self, app: App) -> None:
+        """End a client process; at times another one comes."""
+        if self.calm or not app.alive:
+            return
+        random = self.random
         for other in [other for other in self.apps + self.workers if other.id == app.id]:
             other.kill()
         self.apps = [other for other in self.apps if other.id != app.id]
@@ -286,7 +303,9 @@ class World:
                 return
             for task in waiting:
                 self.check_waits(task)
-            circling = {one: circling.get(one, 0) + 1 for one in circles.find(self).values()}
+            # A wait may be in one new circle after the other, of which each is broken in time.
+            found = circles.find(self, ROUNDS / 2)
+            circling = {one: circling.get(one, 0) + 1 for one in found.values()}
             if max(circling.values(), default=0) > ROUNDS:
                 raise Broken("they wait for each other, and nobody is refused")
             self.ask(self.books.help)
@@ -311,6 +330,7 @@ class World:
 
     def check_parked(self) -> None:
         """Raise if somebody who is connected waits for what is there."""
+        self.books.check_now()
         for session in self.core.sessions.values():
             if not session.attached:
                 continue
