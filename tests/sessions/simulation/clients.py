@@ -93,6 +93,9 @@ class Reply(NamedTuple):
                 "completed": True}.get(self.how)  # fmt: skip
 
 
+INTERRUPTED = 0.03
+"""How often a signal handler raises when a blocking client has read an answer."""
+
 Steps: TypeAlias = Generator[Any, Any, None]
 """A program: it yields a `Request` or a `Pause`, and is sent the `Reply`."""
 
@@ -342,9 +345,14 @@ class App:
         """Give a task the answer of its call."""
         if call.state != "ready" or not self.alive:
             return
+        operation = call.request.operation
+        interruptible = self.implicit and operation.consumes and call.request.cancel
+        if interruptible and self.world.random.random() < INTERRUPTED:
+            self.cancel(call)
+            if call.state != "ready":
+                return
         call.state = "over"
         message = call.message
-        operation = call.request.operation
         if message[0] == CANCELLED:
             how = "completed" if message[3] else "undone"
             call.task.advance(self.reply(call, how))
@@ -380,8 +388,7 @@ class App:
             # A blocking client that is interrupted takes a new connection to take a call back.
             self.drop_link()
             self.connect()
-            if self.world.random.random() < 0.1:
-                self.world.later(self.world.delay(), partial(self.world.kill, self))
+            self.world.trouble(self, 0.3)
         if call.session.cancel(call.call_id, call):
             call.state = "cancelling"
             self.flush_soon()

@@ -190,6 +190,7 @@ class PlainQueue(Book):
         reply, items = yield from self.ledger.get(task)
         not_failed(reply, Empty)
         if items:
+            self.world.trouble(task.app, 0.1 if task.app.implicit else 0.0)
             yield Pause(self.random.choice((0.0, 0.0, 0.3)))
 
     def is_there(self, it: Any, name: str, waiter: Any) -> object:
@@ -283,6 +284,7 @@ class WorkQueues(Book):
                     yield Pause(self.random.choice((0.0, 0.01, 0.3)))
                 if reply.call.session is not task.app.session:
                     break  # it has lost what it got
+                self.world.trouble(task.app, 0.03)
                 yield from self.finish(work)
         finally:
             work.working -= 1
@@ -314,6 +316,7 @@ class WorkQueues(Book):
         work.shutting = True
         immediate = self.random.random() < 0.5
         work.emptied = immediate
+        self.world.trouble(self.random.choice(self.world.apps), 0.5)
         operation = Queue.operations["shutdown"]
         reply: Reply = yield Request(work.queue, operation, (immediate,))
         not_failed(reply)

@@ -246,7 +246,7 @@ class World:
 
     def start_app(self) -> None:
         """Start a client process, with a session or two."""
-        if self.random.random() < 0.25:
+        if self.random.random() < 0.35:
             self.apps.append(self.new_app(implicit=True))
             self.apps[-1].spawn(self.books.program)
             return
@@ -278,6 +278,11 @@ class World:
                     app.notices(app.link)
             return
         self.kill(app)
+
+    def trouble(self, app: App, chance: float) -> None:
+        """Have an app die at a bad moment, at times."""
+        if not self.calm and self.random.random() < chance:
+            self.later(self.pick(0.0, 0.001, 0.002), partial(self.kill, app))
 
     def kill(self, app: App) -> None:
         """End a client process; at times another one comes."""
