@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from aiomanager.errors import Empty, Full, ShutDown
+from aiomanager.objects.list import List
 from aiomanager.objects.queue import Queue
 from aiomanager.protocol.messages import RESULT
 
@@ -236,7 +237,9 @@ class Work(Ledger):
 
 
 class WorkQueues(Book):
-    """Joinable queues: one after the other is used, and shut down."""
+    """Joinable queues: one after the other is used, and shut down; and a list of work done."""
+
+    worked = 0
 
     def __init__(self, books: Books) -> None:
         super().__init__(books)
@@ -249,6 +252,7 @@ class WorkQueues(Book):
         return self.works[self.at if self.random.random() < 0.8 else max(0, self.at - 1)]
 
     def kinds(self) -> Iterator[tuple[str, str, list[Any]]]:
+        yield "worked", "list", []
         for number, work in enumerate(self.works):
             yield f"work{number}", "JoinableQueue", [work.maxsize]
 
@@ -279,13 +283,16 @@ class WorkQueues(Book):
         assert reply.call is not None
         work.working += 1
         try:
-            for _ in items:
+            for item in items:
                 if self.random.random() < 0.5:
                     yield Pause(self.random.choice((0.0, 0.01, 0.3)))
                 if reply.call.session is not task.app.session:
                     break  # it has lost what it got
-                self.world.trouble(task.app, 0.03)
-                yield from self.finish(work)
+                self.world.trouble(task.app, 0.1)
+                number = work.taken[item].index(reply.call)
+                yield Request(self.worked, List.operations["append"], ([item, number],))
+                if reply.call.session is task.app.session:
+                    yield from self.finish(work)
         finally:
             work.working -= 1
 
@@ -363,8 +370,13 @@ class WorkQueues(Book):
             yield from work.drain(task)
             it: Any = self.world.store.entries[work.queue].object
             work.left = it._unfinished
+        yield from self.read(task, ("worked", List, "copy"))
 
     def check(self) -> None:
+        takers = {item: calls for work in self.works for item, calls in work.taken.items()}
+        for item, number in self.final["worked"]:
+            if number + 1 < len(takers[item]):
+                raise Broken(f"item {item} was worked off by one who did not keep it")
         for work in self.works:
             work.check(emptied=work.emptied)
             if work.emptied:
