@@ -334,7 +334,8 @@ class App:
     def flush(self) -> None:
         self.flushing = False
         if self.alive and self.session is not None and self.connected and self.link is not None:
-            self.link.up.write(b"".join(self.session.data_to_send()))
+            for message in self.session.data_to_send():
+                self.link.up.write(message)
 
     def reply(self, call: Call, how: str, value: Any = None) -> Reply:
         self.world.facts[how] += 1

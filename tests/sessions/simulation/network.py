@@ -5,6 +5,7 @@ notices it in its own time. Here are also the clock's `Timer`s and what the serv
 place of a loop.
 """
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,6 +87,10 @@ class Pipe:
         """How long the receiver takes to see that nothing comes any more."""
         self.first: Any = None
         self.flying = b""
+        self.written = 0
+        """How many bytes were written."""
+        self.ends: deque[int] = deque(maxlen=8)
+        """After how many bytes the last writes ended."""
         self.closed = False
         self.moving = False
 
@@ -97,6 +102,8 @@ class Pipe:
     def write(self, data: bytes) -> None:
         if not self.closed:
             self.flying += data
+            self.written += len(data)
+            self.ends.append(self.written)
             self._move()
 
     def _move(self) -> None:
@@ -139,7 +146,10 @@ class Pipe:
                 self.first, self.flying = None, b""
             else:
                 self.flying = b""
-        size = random.choice((0, len(self.flying), random.randint(0, len(self.flying))))
+        whole = len(self.flying)
+        begin = self.written - whole
+        between = [end - begin for end in self.ends if begin < end < self.written] or [0]
+        size = random.choice((0, whole, random.randint(0, whole), random.choice(between)))
         self.world.facts["bytes lost"] += len(self.flying) > size
         self.flying = self.flying[:size]
         self.close()
