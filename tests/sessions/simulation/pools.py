@@ -115,8 +115,8 @@ class Pools(Book):
             if reply.how != "done" or reply.value is None:
                 break
             attempt, kind, function, values = reply.value
-            yield Pause(self.random.choice((0.0, 0.0, 0.02, 0.3)))
             how, result = self.carry_out(reply, kind, function, values)
+            yield Pause(self.random.choice((0.0, 0.0, 0.02, 0.3)))
             assert reply.call is not None
             if app.session is not reply.call.session:
                 break
@@ -189,11 +189,11 @@ class Pools(Book):
         if isinstance(reply.value, WorkerLost):
             self.check_given_up()
 
-    def check_given_up(self) -> None:
-        """Raise unless so many workers were lost that a part may have been given up."""
+    def check_given_up(self, what: str = "a part was given up") -> None:
+        """Raise unless so many workers were lost that a part, or a callback, was given up."""
         self.facts["parts given up"] += 1
         if self.lost < MAX_DEATHS:
-            raise Broken(f"a part was given up, and {self.lost} workers have died")
+            raise Broken(f"{what}, and {self.lost} workers have died")
 
     @property
     def lost(self) -> int:
@@ -226,7 +226,7 @@ class Pools(Book):
             raise Broken(f"{parts} came to {values}")
         self.facts["jobs done"] += 1
         if callback is not None and not self.called[callback]:
-            raise Broken(f"{parts} are done, and the callback was not called")
+            self.check_given_up(f"{parts} are done, and the callback was not called")
 
     def ask_each(self, task: Task) -> Steps:
         """Have something done, and take the results as they come."""
