@@ -177,6 +177,15 @@ class Barrier(SharedObject):
         self._look_at_overdue()
 
     @writes
+    def fail(self, turn: int) -> None:
+        """Break the barrier: the action of this turn has failed.
+
+        Nothing happens if the barrier was broken or reset meanwhile: others have begun anew.
+        """
+        if turn != NOBODY and turn == self._turn:
+            self._break("its action failed")
+
+    @writes
     def reset(self) -> None:
         """Make the barrier empty and whole; whoever waits gets BrokenBarrierError."""
         self._broken = False
@@ -185,7 +194,7 @@ class Barrier(SharedObject):
     @writes
     def abort(self) -> None:
         """Break the barrier: whoever waits, or comes, gets BrokenBarrierError until `reset`."""
-        self._break("it was aborted, or its action failed")
+        self._break("it was aborted")
 
     @reads
     def parties(self) -> int:
@@ -219,7 +228,7 @@ class Barrier(SharedObject):
                 if hasattr(result, "__await__"):
                     yield result
             except BaseException:
-                yield self.abort()
+                yield self.fail(turn)
                 raise
             yield self.pass_on(turn)
         return cast("int", index)

@@ -8,7 +8,7 @@ a caller who took it back, or died, was notified of goes to the next who sleeps.
     asleep ----notify, deadline, cancel----> in line for the lock ----> answered, with the lock
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar, cast, overload
 
 from aiomanager.objects.locking import (
@@ -18,7 +18,7 @@ from aiomanager.objects.locking import (
     Mutex,
     SyncLockableProxy,
 )
-from aiomanager.operation import Shared, acquires, owned, reads
+from aiomanager.operation import Shared, acquires, composite, owned, reads
 from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.waiter import ANYBODY, Caller, Waiter, WaitQueue
 
@@ -37,7 +37,7 @@ class _Sleeper(Waiter[Any]):
         condition: "Condition",
         caller: Caller,
         timeout: float | None,
-        form: Callable[[bool], Any],
+        form: Callable[[bool, int], Any],
     ) -> None:
         super().__init__()
         self.timeout = timeout
@@ -46,13 +46,13 @@ class _Sleeper(Waiter[Any]):
         self.depth = 0
         """How many times over it held the lock."""
         self.form = form
-        """Makes the answer out of whether it was notified."""
+        """Makes the answer out of whether it was notified, and the lock's fence."""
         self.asleep = True
         self.notified = False
 
     def grant(self, value: Any, undo: Callable[[], None] | None = None) -> None:
         """Answer: the lock is there. To take that back leaves the lock with its caller."""
-        super().grant(self.form(self.notified), self.pass_on)
+        super().grant(self.form(self.notified, value), self.pass_on)
 
     def pass_on(self) -> None:
         """Notify another one of what this one was notified of."""
@@ -126,7 +126,7 @@ class Condition(Lockable):
         caller: Caller,
         timeout: float | None,
         owner: str | None,
-        form: Callable[[bool], Any],
+        form: Callable[[bool, int], Any],
     ) -> Waiter[Any]:
         caller = self._check(caller, owner, "wait with")
         if timeout is not None and timeout != timeout:
@@ -155,19 +155,20 @@ class Condition(Lockable):
             self._wake(sleeper)
 
     @acquires
-    def wait(
+    def wait_fenced(
         self, caller: Caller, timeout: float | None = None, owner: str | None = None
-    ) -> bool | Waiter[bool]:
-        """Release the lock, sleep until notified, acquire it again; tell whether notified.
+    ) -> tuple[bool, int] | Waiter[tuple[bool, int]]:
+        """Release the lock, sleep until notified, acquire it again.
 
-        Sleeps at most `timeout` seconds; having the lock again may take longer. A call that is
-        cancelled has it again as well.
+        Returns whether it was notified, and the fence that the lock has now: others may have had
+        it meanwhile. Sleeps at most `timeout` seconds; having the lock again may take longer. A
+        call that is cancelled has it again as well; `holder` tells its fence.
 
         Raises:
             NotOwner: the lock belongs to somebody else, whom the message names.
             RuntimeError: the lock is not held.
         """
-        return self._sleep(caller, timeout, owner, bool)
+        return self._sleep(caller, timeout, owner, _fenced)
 
     @acquires
     def wait_until(
@@ -176,22 +177,22 @@ class Condition(Lockable):
         timeout: float | None = None,
         deadline: float | None = None,
         owner: str | None = None,
-    ) -> tuple[bool, float | None] | Waiter[tuple[bool, float | None]]:
-        """Wait as `wait`, and return the deadline too, in the server's clock, for the next wait.
+    ) -> tuple[bool, float | None, int] | Waiter[tuple[bool, float | None, int]]:
+        """Wait as `wait_fenced`; return whether it was notified, the deadline, and the fence.
 
-        Several waits have one `timeout` in common so: the first one is given that, the others
-        the deadline. With `wait` this makes `wait_for`.
+        The deadline is of the server's clock. Several waits have one `timeout` in common so: the
+        first one is given that, the others the deadline. This makes `wait_for`.
 
         Raises:
-            NotOwner, RuntimeError: as wait.
+            NotOwner, RuntimeError: as wait_fenced.
         """
         if deadline is not None:
             timeout = deadline - caller.now
         elif timeout is not None:
             deadline = caller.now + timeout
 
-        def form(notified: bool) -> tuple[bool, float | None]:
-            return notified, deadline
+        def form(notified: bool, fence: int) -> tuple[bool, float | None, int]:
+            return notified, deadline, fence
 
         return self._sleep(caller, timeout, owner, form)
 
@@ -220,6 +221,22 @@ class Condition(Lockable):
     def sleeping(self) -> int:
         """Return how many sleep until they are notified."""
         return len(self._sleeping)
+
+    @composite
+    def wait(
+        self, timeout: float | None = None, owner: str | None = None
+    ) -> Generator[Any, Any, bool]:
+        """Wait as `wait_fenced`, keep the fence in `fence`, and tell whether notified.
+
+        Raises:
+            NotOwner, RuntimeError: as wait_fenced.
+        """
+        notified, self.fence = yield self.wait_fenced(timeout, owner)
+        return cast("bool", notified)
+
+
+def _fenced(notified: bool, fence: int) -> tuple[bool, int]:
+    return notified, fence
 
 
 class ConditionProxy(LockableProxy, Condition):
@@ -261,13 +278,25 @@ class ConditionProxy(LockableProxy, Condition):
             if result or not in_time:
                 return result
             how = (timeout, deadline)
-            in_time, deadline = await self._call(self, Condition.wait_until, how, owner)
+            in_time, deadline, self.fence = await self._call(self, Condition.wait_until, how, owner)
 
 
 class SyncConditionProxy(SyncLockableProxy, Condition):  # pyright: ignore[reportIncompatibleVariableOverride]
     """A shared condition for blocking code: `with condition`."""
 
     aio: "ConditionProxy"
+
+    def wait(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, timeout: float | None = None, owner: str | None = None
+    ) -> bool:
+        """Wait as `wait_fenced`, keep the fence in `fence`, and tell whether notified.
+
+        Raises:
+            NotOwner, RuntimeError: as wait_fenced.
+        """
+        # Written out, as acquire: no signal handler runs behind the call.
+        notified, self.fence = self.wait_fenced(timeout, owner)
+        return notified
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         """Wait until `predicate()`, called here with the lock held, is true; return its value.
@@ -283,7 +312,7 @@ class SyncConditionProxy(SyncLockableProxy, Condition):  # pyright: ignore[repor
             result = predicate()
             if result or not in_time:
                 return result
-            in_time, deadline = self.wait_until(timeout, deadline)
+            in_time, deadline, self.fence = self.wait_until(timeout, deadline)
 
 
 class ConditionFactory(AsyncFactory):

@@ -71,6 +71,50 @@ async def test_a_cancelled_waiter_passes_its_notification_on(manager: aiomanager
     assert woken == [1]
 
 
+async def test_who_comes_out_of_a_wait_knows_the_new_fence(
+    manager: aiomanager.Manager,
+) -> None:
+    """Others had the lock meanwhile, with fences above the old one."""
+    condition = await manager.Condition()
+    told: list[tuple[int, int]] = []
+    ready = False
+
+    async def wait(how: str) -> None:
+        async with condition:
+            before = condition.fence
+            await (condition.wait() if how == "wait" else condition.wait_for(lambda: ready))
+            holder = await condition.holder()
+            assert holder is not None
+            told.append((condition.fence, holder[2]))
+            assert condition.fence > before
+
+    for how in ("wait", "wait_for"):
+        ready = False
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait, how)
+            await until(condition.sleeping, 1)
+            assert await condition.acquire_fenced()
+            ready = True
+            await condition.notify()
+            await condition.release()
+    assert len(told) == 2
+    assert all(fence == real for fence, real in told)
+
+
+def test_who_comes_out_of_a_blocking_wait_knows_it_too() -> None:
+    with aiomanager.sync.Manager() as manager:
+        condition = manager.Condition()
+        with condition:
+            assert not condition.wait(0)
+            holder = condition.holder()
+            assert holder is not None
+            assert condition.fence == holder[2] > 1
+            assert not condition.wait_for(lambda: False, 0.001)
+            holder = condition.holder()
+            assert holder is not None
+            assert condition.fence == holder[2] > 2
+
+
 async def test_a_predicate_may_be_a_coroutine_function(manager: aiomanager.Manager) -> None:
     condition = await manager.Condition()
     counter = await manager.Value("i", 0)

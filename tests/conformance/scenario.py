@@ -673,6 +673,12 @@ async def barrier_lets_all_through_together(rig: Rig) -> None:
     assert await rig.do(alone.arrive()) == (0, 1, "an action")
     await rig.do(alone.pass_on(1))
     await fails(rig, BrokenBarrierError, alone.pass_on, 1)
+    assert (await rig.do(alone.arrive()))[1] == 2
+    await rig.do(alone.fail(1))
+    assert await shown(rig, alone.broken) is False
+    await rig.do(alone.fail(2))
+    assert await shown(rig, alone.broken) is True
+    await rig.do(alone.reset())
     await fails(rig, ValueError, alone.arrive, float("nan"))
 
 
@@ -707,11 +713,12 @@ async def lock_table_gives_all_keys_or_none(rig: Rig) -> None:
 @scenario
 async def condition_wakes_who_sleeps(rig: Rig) -> None:
     condition = await rig.make(Condition, await rig.make(RLock))
-    await fails(rig, RuntimeError, condition.wait)
+    await fails(rig, RuntimeError, condition.wait_fenced)
     await fails(rig, RuntimeError, condition.notify)
     assert await rig.do(condition.acquire()) is True
     assert await rig.do(condition.acquire()) is True
-    assert await rig.do(condition.wait(SHORT)) is False
+    notified, fence = await rig.do(condition.wait_fenced(SHORT))
+    assert (notified, fence) == (False, (await rig.do(condition.holder()))[2])
     assert (await rig.do(condition.wait_until(SHORT)))[0] is False
     await rig.do(condition.release())
     await rig.do(condition.release())
@@ -719,7 +726,7 @@ async def condition_wakes_who_sleeps(rig: Rig) -> None:
     for number in range(3):
         owner = f"number {number}"
         assert await rig.do(condition.acquire(owner=owner)) is True
-        waiting.append(await rig.start(condition.wait, owner=owner))
+        waiting.append(await rig.start(condition.wait_fenced, owner=owner))
         await rig.parked(number + 1)
     assert await rig.do(condition.sleeping()) == 3
     assert await rig.do(condition.acquire()) is True
@@ -730,8 +737,8 @@ async def condition_wakes_who_sleeps(rig: Rig) -> None:
     assert await rig.do(condition.waiting()) == 3
     await rig.do(condition.release())
     for number, one in enumerate(waiting):
-        assert await one.result() is True
-        who, _, _ = await rig.do(condition.holder())
+        who, _, fence = await rig.do(condition.holder())
+        assert await one.result() == (True, fence)
         assert f"number {number}" in who
         await rig.do(condition.release(owner=f"number {number}"))
     assert await rig.do(condition.locked()) is False

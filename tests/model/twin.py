@@ -223,7 +223,9 @@ class Twin:
                 return "release", []
             case Op.RELEASE:
                 return "release", [owner]
-            case Op.WAIT | Op.ARRIVE:
+            case Op.WAIT:
+                return "wait_fenced", [timeout]
+            case Op.ARRIVE:
                 return op.value, [timeout]
             case Op.PASS_ON:
                 return op.value, [self.turns[task]]
@@ -242,7 +244,9 @@ class Twin:
         elif kind == ERROR:
             told = Told.BROKEN if op in (Op.ARRIVE, Op.PASS_ON) else Told.REFUSED
         elif op is Op.WAIT:
-            told = Told.NOTIFIED if value else Told.NOT_NOTIFIED
+            notified, fence = value
+            assert fence == self._see("holder")[2]
+            told = Told.NOTIFIED if notified else Told.NOT_NOTIFIED
         elif op is Op.ARRIVE:
             number, turn, _ = value
             told = Told.ACT if turn else Told.PASSED

@@ -203,6 +203,28 @@ def test_who_was_through_but_for_the_action_has_the_old_place_again(rig: Rig) ->
     assert [one.done for one in later] == [False, False]
 
 
+def test_an_action_that_fails_breaks_its_own_turn_only(rig: Rig) -> None:
+    barrier = rig.make(Barrier, 2, "action")
+    with rig.as_(1):
+        first = barrier.arrive()
+    second = barrier.arrive()
+    waits = second if first.done else first
+    barrier.reset()
+    with pytest.raises(BrokenBarrierError, match="reset"):
+        waits.result()
+    with rig.as_(2):
+        third = barrier.arrive()
+    barrier.fail(1)  # which others have left behind
+    assert not third.done
+    assert not barrier.broken
+    fourth = barrier.arrive()
+    waits = fourth if third.done else third
+    barrier.fail(2)
+    assert barrier.broken
+    with pytest.raises(BrokenBarrierError, match="its action failed"):
+        waits.result()
+
+
 def test_who_dies_in_his_turn_breaks_the_barrier(rig: Rig) -> None:
     barrier = rig.make(Barrier, 2, "action")
     with rig.as_(1):

@@ -65,7 +65,8 @@ class ConditionModel(Model):
                 self.waits.remove(first)
             else:
                 acquires = back.answer is None
-                self.answer(first, lambda: self.fence if acquires else back.answer)  # noqa: B023
+                answer = self.fence if acquires else (back.answer, self.fence)
+                self.answer(first, lambda: answer)  # noqa: B023
 
     def check(self) -> None:
         if self.owner != self.acting:
@@ -197,7 +198,7 @@ class ConditionMachine(RuleBasedStateMachine):
     )
     def wait(self, as_owner: bool, session: int, owner: int, timeout: Any) -> None:
         who = self.somebody(as_owner, session, owner)
-        self.act(who, "wait", ConditionModel.wait, timeout)
+        self.act(who, "wait_fenced", ConditionModel.wait, timeout)
 
     @rule(as_owner=st.booleans(), session=sessions, owner=owners, n=st.integers(-1, 3))
     def notify(self, as_owner: bool, session: int, owner: int, n: int) -> None:
@@ -249,14 +250,14 @@ def test_two_conditions_share_a_lock(rig: Rig) -> None:
     full, empty = rig.make(Condition, lock), rig.make(Condition, lock)
     with rig.as_(1):
         assert lock.acquire()
-        first = full.wait()
+        first = full.wait_fenced()
     with rig.as_(2):
         assert lock.acquire()
-        second = empty.wait()
+        second = empty.wait_fenced()
     assert lock.acquire()
     full.notify_all()
     lock.release()
-    assert first.result() is True
+    assert first.result()[0] is True
     assert not second.done
 
 
@@ -275,12 +276,12 @@ def test_the_whole_depth_is_given_up_and_comes_back(rig: Rig) -> None:
     condition = rig.make(Condition)
     for _ in range(3):
         condition.acquire()
-    sleeping = condition.wait()
+    sleeping = condition.wait_fenced()
     with rig.as_(1):
         assert condition.acquire(blocking=False)
         condition.notify()
         condition.release()
-    assert sleeping.result() is True
+    assert sleeping.result()[0] is True
     for _ in range(3):
         assert condition.locked()
         condition.release()
@@ -291,27 +292,27 @@ def test_a_lock_of_everybody_will_do(rig: Rig) -> None:
     lock = rig.make(Lock)
     condition = rig.make(Condition, lock)
     assert lock.acquire(owner=ANYBODY)
-    sleeping = condition.wait()
+    sleeping = condition.wait_fenced()
     assert not lock.locked()
     with rig.as_(1):
         assert lock.acquire(owner=ANYBODY)
     with rig.as_(2):
         condition.notify()
         condition.release()
-    assert sleeping.result() is True
+    assert sleeping.result()[0] is True
     lock.release(owner=ANYBODY)
     assert not lock.locked()
 
 
 def test_errors_name_the_holder(rig: Rig) -> None:
     condition = rig.make(Condition)
-    for call in (condition.wait, condition.notify, condition.notify_all, condition.release):
+    for call in (condition.wait_fenced, condition.notify, condition.notify_all, condition.release):
         with pytest.raises(RuntimeError, match="not held") as plain:
             call()
         assert type(plain.value) is RuntimeError
     with rig.as_(1, 7):
         condition.acquire()
-    for call in (condition.wait, condition.notify, condition.notify_all, condition.release):
+    for call in (condition.wait_fenced, condition.notify, condition.notify_all, condition.release):
         with pytest.raises(NotOwner, match="session 1, task or thread 7"):
             call()
 
@@ -319,7 +320,7 @@ def test_errors_name_the_holder(rig: Rig) -> None:
 def asleep(rig: Rig, condition: Any, session: int) -> Parked:
     with rig.as_(session):
         assert condition.acquire()
-        parked: Parked = condition.wait()
+        parked: Parked = condition.wait_fenced()
         return parked
 
 
@@ -330,14 +331,14 @@ def test_what_was_notified_and_not_received_goes_to_the_next(rig: Rig) -> None:
     condition.notify()
     rig.keeps = False
     condition.release()
-    assert first.result() is True
+    assert first.result()[0] is True
     assert not second.done
     assert first.take_back()  # it has the lock, and has not seen the answer
     assert condition.locked()
     assert not second.done
     with rig.as_(1):
         condition.release()
-    assert second.result() is True
+    assert second.result()[0] is True
 
 
 def test_a_session_that_dies_with_a_notification_passes_it_on(rig: Rig) -> None:
@@ -348,7 +349,7 @@ def test_a_session_that_dies_with_a_notification_passes_it_on(rig: Rig) -> None:
     rig.end(1, well=False)
     assert not first.done
     condition.release()
-    assert second.result() is True
+    assert second.result()[0] is True
 
 
 def test_a_session_that_dies_after_it_was_answered_passes_it_on(rig: Rig) -> None:
@@ -360,13 +361,13 @@ def test_a_session_that_dies_after_it_was_answered_passes_it_on(rig: Rig) -> Non
     condition.release()
     assert first.done
     rig.end(1, well=False)
-    assert second.result() is True
+    assert second.result()[0] is True
 
 
 def test_whose_time_is_over_has_the_lock_before_he_is_told(rig: Rig) -> None:
     condition = rig.make(Condition)
     condition.acquire()
-    sleeping = condition.wait(2)
+    sleeping = condition.wait_fenced(2)
     with rig.as_(1):
         condition.acquire()
     rig.clock.advance(5)
@@ -375,14 +376,14 @@ def test_whose_time_is_over_has_the_lock_before_he_is_told(rig: Rig) -> None:
     with rig.as_(1):
         condition.notify()  # too late for him
         condition.release()
-    assert sleeping.result() is False
+    assert sleeping.result()[0] is False
 
 
 def test_not_a_number_changes_nothing(rig: Rig) -> None:
     condition = rig.make(Condition)
     condition.acquire()
     with pytest.raises(ValueError, match="NaN"):
-        condition.wait(float("nan"))
+        condition.wait_fenced(float("nan"))
     condition.release()
 
 
@@ -395,7 +396,7 @@ def test_wait_for_has_one_deadline(rig: Rig) -> None:
         condition.acquire()
         condition.notify()
         condition.release()
-    notified, deadline = first.result()
+    notified, deadline, _ = first.result()
     assert notified
     second = condition.wait_until(5, deadline)
     rig.clock.advance(1)
@@ -403,5 +404,5 @@ def test_wait_for_has_one_deadline(rig: Rig) -> None:
     assert not second.done
     rig.clock.advance(1)
     rig.pump()
-    assert second.result() == (False, deadline)
+    assert second.result()[:2] == (False, deadline)
     assert condition.wait_for(lambda: "yes", 0) == "yes"

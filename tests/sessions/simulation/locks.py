@@ -145,15 +145,16 @@ class Locks(Locking):
             # While it sleeps, it has not got the lock; however that ends, it has it again.
             self.holders.forget(task, it)
             timeout = self.random.choice((None, 0.05, 1.0))
-            reply: Reply = yield Request(it, kind.operations["wait"], (timeout,))
+            reply: Reply = yield Request(it, kind.operations["wait_fenced"], (timeout,))
             if held.lost:
                 return
             not_failed(reply)
-            if reply.how == "done" and not reply.value and timeout is None:
+            # It has acquired it anew. Who took the call back is not told the fence.
+            notified, fence = reply.value if reply.how == "done" else (False, 0)
+            if reply.how == "done" and not notified and timeout is None:
                 raise Broken("a wait without timeout ended without being notified")
-            self.facts["notified"] += reply.how == "done" and reply.value
-            # It has acquired it anew, with a fence that it is not told.
-            self.holders.add(task, it, Held(0, reply.session, None, task.app))
+            self.facts["notified"] += notified
+            self.holders.add(task, it, Held(fence, reply.session, None, task.app))
         else:
             name = self.random.choice(("notify", "notify_all"))
             reply = yield Request(it, kind.operations[name], ())
@@ -167,14 +168,14 @@ class Locks(Locking):
         if name == "acquire":
             return it._value > 0
         return (
-            name == "wait"
+            name == "wait_fenced"
             and isinstance(it, Condition)
             and it._mutex.owner is None
             and it._mutex.waiting.first()
         )
 
     def help(self, task: Task, waits: set[str]) -> Steps:
-        if "wait" in waits:
+        if "wait_fenced" in waits:
             acquire = Condition.operations["acquire_fenced"]
             reply = yield Request(self.condition, acquire, (False,))
             if reply.value:
