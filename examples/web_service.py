@@ -159,7 +159,6 @@ async def serve(listening: socket.socket) -> None:
 
 def be_worker(listening: socket.socket) -> None:
     """Be the main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
     asyncio.run(serve(listening))
 
 
@@ -178,7 +177,12 @@ async def keep_worker(listening: socket.socket, service: Service) -> None:
     context = multiprocessing.get_context("spawn")
     while True:
         process = context.Process(target=be_worker, args=(listening,))
-        process.start()
+        # Ctrl-C reaches all; the parent ends its workers, which ignore it from their first moment.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, handler)
         assert process.pid is not None
         try:
             await end_of(process)
