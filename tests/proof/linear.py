@@ -79,6 +79,10 @@ class Object(Protocol):
         """
         ...
 
+    def simpler(self) -> "Object | None":
+        """Return one that allows less, to be tried first: what that explains is explained."""
+        ...
+
 
 # --- the search ---------------------------------------------------------------------------------
 
@@ -131,8 +135,14 @@ def _steps(calls: Sequence[Call], it: Object) -> list[_Step]:
 
 def check(calls: Iterable[Call], it: Object, limit: int = 500_000) -> Verdict:
     """Tell whether a history is linearizable; give up after so many states."""
-    steps = _steps(list(calls), it)
+    calls = list(calls)
     looked_at = 0
+    if (simpler := it.simpler()) is not None:
+        verdict = _search(_steps(calls, simpler), simpler.initial, _soonest, limit // 5)
+        if verdict.linearizable:
+            return verdict
+        looked_at = verdict.states
+    steps = _steps(calls, it)
     verdict = Verdict(None, 0)
     # Which order finds the way at once differs: each is given a little before one is given much.
     for order, share in (
@@ -229,6 +239,9 @@ class _Plain:
     def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
         return ()
 
+    def simpler(self) -> Object | None:
+        return None
+
 
 class Register(_Plain):
     """One value: read, write v, cas old, new (compare and set), add n (returns the sum).
@@ -292,8 +305,10 @@ class Queue:
 
     initial = _Items()
 
-    def __init__(self, maxsize: int = 0) -> None:
+    def __init__(self, maxsize: int = 0, *, once: bool = False) -> None:
         self._maxsize = maxsize
+        self._once = once
+        """Whether no item is handed out and taken back more than once."""
         self._got: dict[Any, bool] = {}
         """What somebody got, and whether it was handed out before: then it was, else it never
         was. Without this knowledge, each call that was cancelled is tried with each item."""
@@ -303,7 +318,7 @@ class Queue:
         """How many may have got something and died: so many of what was put before may be gone."""
 
     def among(self, calls: Sequence[Call]) -> "Queue":
-        known = Queue(self._maxsize)
+        known = Queue(self._maxsize, once=self._once)
         gets = [call for call in calls if call.name == "get"]
         for call in gets:
             if call.outcome != RETURNED:
@@ -314,6 +329,9 @@ class Queue:
                 known._got[call.result[0]] = call.result[1]
         known._dead = sum(call.outcome == UNKNOWN for call in gets)
         return known
+
+    def simpler(self) -> Object | None:
+        return None if self._once else Queue(self._maxsize, once=True)
 
     def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
         """What was got before an item that was never handed out to another was put before it."""
@@ -355,8 +373,8 @@ class Queue:
         def hand_out(state: _Items) -> State:
             if not state.items:
                 return ILLEGAL
-            position, value, _ = state.items[0]
-            if not self._got.get(value, True):
+            position, value, again = state.items[0]
+            if not self._got.get(value, True) or (again and self._once):
                 return ILLEGAL
             held = (*state.held, (number, position, value))
             return state._replace(items=state.items[1:], held=held)
