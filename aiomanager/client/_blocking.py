@@ -223,6 +223,7 @@ class _Connection:
             # Its answer may have been read, but it has not reached its caller.
             under_way.add(session.last_id)
             session.unkeep(session.last_id)
+        self._say_it_goes_on()
         self._resume()
         for call_id in under_way:
             session.cancel(call_id, True)
@@ -230,6 +231,16 @@ class _Connection:
         while session.cancelling:
             self._take(self._read())
         self._dirty = False
+
+    def _say_it_goes_on(self) -> None:
+        """Leave the connection behind one byte of a frame.
+
+        If the server sees its end only when this process has died, that is no sign that what was
+        granted was had.
+        """
+        if self._implicit and self._socket is not None:
+            with suppress(OSError):
+                self._socket.send(b"\0", socket.MSG_DONTWAIT)
 
     def _resume(self) -> None:
         """Go on over a new connection.

@@ -242,9 +242,11 @@ class _Connection(asyncio.Protocol):
             self._read_to = session.written
 
     def _has_read_all(self) -> bool:
-        """Tell whether the client has read all that was ever written to it."""
-        transport = self._transport
-        return not transport.get_write_buffer_size() and read_all(self.descriptor())
+        """Tell whether the client has read all that was ever written to it, and kept it."""
+        transport, session = self._transport, self._session
+        if transport.get_write_buffer_size() or (session is not None and session.taken_back):
+            return False
+        return read_all(self.descriptor())
 
     def belongs_to(self, client_id: bytes) -> bool:
         """Tell whether it carries a session of this client."""

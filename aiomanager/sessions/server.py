@@ -246,6 +246,11 @@ class ServerSession(Holder):
         return self._implicit and any(call.answer for call in self._calls.values())
 
     @property
+    def taken_back(self) -> bool:
+        """Whether the client has said, by one byte, that it drops the connection and lives on."""
+        return self._frames.rest == b"\0"
+
+    @property
     def written(self) -> int:
         """The number of the last answer, if all are written; else 0."""
         return 0 if self._output else self.stream.sent

@@ -231,6 +231,38 @@ def get_and_drop(q: Any, dropped: Any) -> None:
     threading.Event().wait()
 
 
+class _Interrupting:
+    """A socket whose reader is interrupted when it has read something."""
+
+    def __init__(self, sock: Any, read: Any, go: Any) -> None:
+        self._sock = sock
+        self._read = read
+        self._go = go
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def recv(self, size: int) -> bytes:
+        self._sock.recv(size)
+        self._read.set()
+        self._go.wait()
+        raise KeyboardInterrupt
+
+
+def get_and_be_interrupted(q: Any, read: Any, go: Any, dropped: Any) -> None:
+    """Get an item, be interrupted, and come as far as to the connection that takes it back."""
+    q.qsize()
+    (connection,) = q._channel._all
+    connection._socket = _Interrupting(connection._socket, read, go)
+
+    def connect(*_: Any) -> None:
+        dropped.set()
+        threading.Event().wait()
+
+    connection._connect = connect
+    q.get()
+
+
 def iterate(d: Any, l: Any, s: Any, a: Any, n: Any) -> list[Any]:  # noqa: E741
     """Iterate over everything, and use what has operators and attributes."""
     n.seen = sorted(d)

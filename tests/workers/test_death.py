@@ -181,6 +181,28 @@ def test_who_is_killed_while_it_takes_an_item_back_leaves_it(
     assert q.get_delivery() == ("item", True)
 
 
+def test_so_it_does_if_the_server_looks_only_when_it_is_dead(
+    manager: aiomanager.sync.Manager, workers: list[BaseProcess]
+) -> None:
+    """A dead process that had read everything had its item, but for one that was to say no."""
+    q = manager.Queue()
+    read, go, dropped = context.Event(), context.Event(), context.Event()
+    q.put("item")
+    getter = start(workers, tasks.get_and_be_interrupted, q, read, go, dropped)
+    assert read.wait(SECONDS)
+    server = manager._server.pid
+    os.kill(server, signal.SIGSTOP)
+    go.set()
+    try:
+        assert dropped.wait(SECONDS)
+        getter.kill()
+        getter.join(SECONDS)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    until(lambda: q.qsize() == 1, "the item did not come back")
+    assert q.get_delivery() == ("item", True)
+
+
 def test_a_program_that_drops_its_last_proxy_keeps_its_item() -> None:
     with aiomanager.sync.Manager() as manager:
         q = manager.named.Queue("q")

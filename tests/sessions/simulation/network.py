@@ -246,5 +246,8 @@ class Link:
         self.cut()
 
     def cut(self) -> None:
-        self.up.cut()
+        if self.app.implicit:
+            self.up.close()  # on a unix socket what was written arrives, whoever closes it or dies
+        else:
+            self.up.cut()
         self.down.cut()

@@ -358,7 +358,13 @@ class WorkQueues(Book):
             for app in self.world.apps
             for task in app.tasks
         )
-        return it._unfinished > 0 and not (it._items or work.working or getting)
+        # What a dead client had not kept comes back when its session expires.
+        granted = any(
+            call.object_id == work.queue and call.waiter.undoable
+            for session in self.world.core.sessions.values()
+            for call in session._calls.values()
+        )
+        return it._unfinished > 0 and not (it._items or work.working or getting or granted)
 
     def perish(self, call: Call) -> None:
         for work in self.works:
