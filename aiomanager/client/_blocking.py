@@ -251,6 +251,8 @@ class _Connection:
         session = self.session
         goaway = session.goaway
         self._drop()
+        if self.lost is not None:
+            raise self.lost  # another thread has closed the manager
         if isinstance(goaway, SessionLost):
             raise self._lose(goaway)
         deadline = time.monotonic() + max(self._grace, 1.0)
@@ -354,8 +356,18 @@ class _Connection:
             self._say_bye(1.0, for_good=for_good)
         except (OSError, ManagerError):
             pass  # there is nobody who would hear it
-        self.lost = self.lost or ConnectionLost("the manager was closed")
-        self._drop()
+        if self.busy:
+            self.lost = self.lost or ConnectionLost(
+                "the manager was closed during the call, which may or may not have been executed"
+            )
+            sock = self._socket
+            if sock is not None:
+                # The thread that waits there sees the end and cleans up: closing would not wake it.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        else:
+            self.lost = self.lost or ConnectionLost("the manager was closed")
+            self._drop()
         self._channel.session_lost(self)
 
     def _say_bye(self, seconds: float, *, for_good: bool = False) -> None:
@@ -540,6 +552,9 @@ class BlockingChannel(ChannelBase):
         """Return a connection with a session of its own."""
         connection = _Connection(self)
         self._all.add(connection)
+        if self.closed:  # by another thread, meanwhile
+            connection.close()
+            raise ConnectionLost("the manager was closed while this thread connected to it")
         return connection
 
     def session_lost(self, connection: _Connection) -> None:

@@ -155,3 +155,32 @@ def test_a_proxy_keeps_the_server() -> None:
     del d
     gc.collect()
     until(lambda: not alive(pid), "nobody can reach the server, and it is still there")
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_closing_ends_the_calls_of_other_threads(joined: bool) -> None:
+    with aiomanager.sync.Manager() as starter:
+        manager = aiomanager.sync.connect(starter.url) if joined else starter
+        queue = manager.named.Queue("queue")
+        waits: list[Any] = [queue.get, manager.Event().wait, manager.Semaphore(0).acquire]
+        errors: list[BaseException] = []
+
+        def wait(call: Any) -> None:
+            try:
+                call()
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=wait, args=(call,), daemon=True) for call in waits]
+        for thread in threads:
+            thread.start()
+        until(lambda: manager.statistics()["waiting"] == 3, "the threads do not wait")
+        manager.close()
+        for thread in threads:
+            thread.join(SECONDS)
+        assert [type(error) for error in errors] == [aiomanager.ConnectionLost] * 3
+        assert all("was closed during the call" in str(error) for error in errors)
+        if joined:
+            others = starter.named.Queue("queue")
+            others.put("item")  # which nobody waits for any more
+            assert others.get(timeout=SECONDS) == "item"
