@@ -308,10 +308,10 @@ class PrivateServer:
         self._remove_directory()
 
     def __del__(self) -> None:
-        # Dropped without stop(): no warning, but no zombie either.
+        # Dropped without stop(), or in a forked child: no warning, but no zombie either.
         process = getattr(self, "_process", None)
-        if process is not None and os.getpid() == self._owner:
-            if process.poll() is None:
+        if process is not None:
+            if os.getpid() == self._owner and process.poll() is None:
                 process.terminate()
             process.returncode = process.returncode if process.returncode is not None else 0
 

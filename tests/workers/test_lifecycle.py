@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import aiomanager.multiprocessing
 import aiomanager.sync
 
 from . import tasks
-from .helpers import FORKING, METHODS, SECONDS, alive, script, until
+from .helpers import FORKING, METHODS, SECONDS, alive, environment, script, until
 
 STARTS = {
     "native": "from aiomanager.sync import Manager",
@@ -184,3 +185,22 @@ def test_closing_ends_the_calls_of_other_threads(joined: bool) -> None:
             others = starter.named.Queue("queue")
             others.put("item")  # which nobody waits for any more
             assert others.get(timeout=SECONDS) == "item"
+
+
+def test_a_forked_child_ends_without_a_warning() -> None:
+    code = "\n".join([STARTS["native"], "import os", "manager = Manager()"])
+    code += "\nif os.fork():\n    os.wait()\n    manager.close()"
+    assert warnings_of(code) == ""
+
+
+def warnings_of(code: str) -> str:
+    """Run a script with all warnings on; return its error output."""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=2 * SECONDS,
+        check=True,
+    )
+    return done.stderr
