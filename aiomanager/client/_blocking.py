@@ -504,8 +504,9 @@ class BlockingChannel(ChannelBase):
             raise SessionLost(
                 "the session was lost while it held the lock; the server has given it to others"
             )
-        if connection.lost is not None:
-            raise connection.lost
+        lost = connection.lost
+        if lost is not None:
+            raise type(lost)(*lost.args)  # the one that was raised has a traceback of its own
         reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
         losses = connection.session.losses
         loss = losses.pop(reference.object_id, None) if losses else None

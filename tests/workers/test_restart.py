@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,22 @@ def test_a_blocking_client_comes_back(server: Restarted, how: str) -> None:
         # The old proxy names an object of the old server, and no other one.
         with pytest.raises(ObjectGone):
             votes["yes"]
+
+
+def test_each_release_of_a_lost_lock_has_a_traceback_of_its_own(server: Restarted) -> None:
+    with connected(server) as manager:
+        lock = manager.Lock()
+        lock.acquire()
+        server.stop("kill")
+        with pytest.raises(SessionLost):
+            manager.statistics()
+        errors: list[SessionLost] = []
+        for _ in range(2):
+            with pytest.raises(SessionLost) as caught:
+                lock.__exit__()
+            errors.append(caught.value)
+        depths = [len(list(traceback.walk_tb(error.__traceback__))) for error in errors]
+        assert depths[0] == depths[1] < 6
 
 
 @pytest.mark.parametrize("how", ["kill", "terminate"])
