@@ -811,6 +811,11 @@ def _open_pickle(codec: "_Base", data: bytes | memoryview) -> Any:
     except (pickle.UnpicklingError, EOFError) as error:
         raise BadEncoding(f"not a complete pickle: {error}") from None
     except Exception as error:
+        # It may look like a fault of the call that met the value.
+        error.add_note(
+            "Raised while a stored value was unpickled: its class must be importable here, and "
+            "unpickle what it pickles."
+        )
         raise _InsideError(error) from None
 
 

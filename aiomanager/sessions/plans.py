@@ -120,19 +120,20 @@ class Plans:
 
     def made(self, signature: Signature, operation: Operation[..., Any] | None = None) -> Plan:
         """Make the plan of a signature."""
-        shapes = [parameter.shape for parameter in signature.parameters]
+        parameters = signature.parameters
+        shapes = [parameter.shape for parameter in parameters]
         decode = [self._decoder(shape) for shape in shapes]
-        encode = [self._encoder(shape) for shape in shapes]
+        encode = [self._encoder(parameter.shape, parameter.name) for parameter in parameters]
         counts = range(signature.required, len(shapes) + 1)
         return Plan(
             operation,
             {count: _spread_tuple(decode[:count]) for count in counts},
             {count: _spread_list(encode[:count]) for count in counts},
             self._decoder(signature.result),
-            self._encoder(signature.result),
+            self._encoder(signature.result, "the result"),
         )
 
-    def _encoder(self, shape: Shape) -> Convert:
+    def _encoder(self, shape: Shape, name: str) -> Convert:
         kind, parts = shape
         if kind == "key":
             return self._leaves.encode_key
@@ -147,17 +148,17 @@ class Plans:
         if kind == "default":
             return _nothing
         if kind == "optional":
-            return _optional(self._encoder(parts[0]))
+            return _optional(self._encoder(parts[0], name))
         if kind in ("list", "path"):
             # A string of keys or steps is a mistake; one of values is what Python takes it for.
-            return _encode_list(self._encoder(parts[0]), strings=parts[0].kind == "value")
+            return _encode_list(self._encoder(parts[0], name), strings=parts[0].kind == "value")
         if kind == "set":
-            return _encode_list(self._encoder(parts[0]), strings=True)
+            return _encode_list(self._encoder(parts[0], name), strings=True)
         if kind == "tuple":
-            return _encode_tuple([self._encoder(part) for part in parts])
+            return _encode_tuple([self._encoder(part, name) for part in parts])
         if kind == "pairs":
-            return _encode_pairs(self._encoder(parts[0]), self._encoder(parts[1]))
-        return _checked(kind)
+            return _encode_pairs(self._encoder(parts[0], name), self._encoder(parts[1], name))
+        return _checked(kind, name)
 
     def _decoder(self, shape: Shape) -> Convert:
         kind, parts = shape
@@ -324,8 +325,11 @@ def _strict(kind: str) -> Convert:
     return check
 
 
-def _checked(kind: str) -> Convert:
-    """Return what makes a plain value of the right type, or one that stands for it, travel."""
+def _checked(kind: str, name: str) -> Convert:
+    """Return what makes a plain value of the right type, or one that stands for it, travel.
+
+    What is refused is called by its `name`: the caller wrote several arguments.
+    """
     if kind == "raw":
         return lambda value: value
     if kind == "nil":
@@ -335,7 +339,7 @@ def _checked(kind: str) -> Convert:
         (only,) = types
 
         def check(value: Any) -> Any:
-            return value if type(value) is only else _coerced(value, types, kind)
+            return value if type(value) is only else _coerced(value, types, kind, name)
 
         if kind == "int":
             return lambda value: _whole(check(value))
@@ -347,7 +351,7 @@ def _checked(kind: str) -> Convert:
         given = type(value)  # pyright: ignore[reportUnknownVariableType]
         if given is float:
             return value
-        return _whole(value) if given is int else _coerced(value, types, kind)
+        return _whole(value) if given is int else _coerced(value, types, kind, name)
 
     return check_any
 
@@ -365,21 +369,19 @@ def _text(value: str) -> str:
     return value
 
 
-def _coerced(value: Any, types: tuple[type, ...], kind: str) -> Any:
+def _coerced(value: Any, types: tuple[type, ...], kind: str, name: str) -> Any:
     """Return a subclass's value as the plain type; numbers may come as what they stand for."""
     given = cast("Any", type(value))
     if kind == "bool" and given is int and value in (0, 1):
         return bool(value)
     if kind == "int" and hasattr(given, "__index__"):
         return int(value.__index__())
-    if kind == "bool":
-        raise BadParameters(f"expected a bool, not {_name(value)}")
     for plain in types:
         if isinstance(value, plain):
             return plain(value)
     if kind == "float" and hasattr(given, "__float__"):
         return float(value)
-    raise BadParameters(f"expected {kind}, not {_name(value)}")
+    raise BadParameters(f"{name}: expected {kind}, not {given.__name__}")
 
 
 def _name(value: Any) -> str:

@@ -465,8 +465,9 @@ def test_what_a_class_raises_passes_through() -> None:
 
     Broken.fail = fail
     packed = client.encode([Broken()])
-    with pytest.raises(Own):
+    with pytest.raises(Own) as caught:
         client.decode(packed)
+    assert "while a stored value was unpickled" in caught.value.__notes__[0]
     bad = ValueCodec(allow_pickle=True)
     with pytest.raises(BadEncoding):
         bad.decode(pack(msgpack.ExtType(14, pack(["py", "pickle", b"\x80\x05K"]))))

@@ -168,6 +168,24 @@ def test_what_comes_and_does_not_fit_is_refused(annotation: Any, wire: Any) -> N
         plan_of(annotation).decode([wire])
 
 
+@pytest.mark.parametrize(
+    ("annotation", "given", "expected"),
+    [
+        (int, "5", "int, not str"), (int, None, "int, not NoneType"), (bool, 2, "bool, not int"),
+        (float | None, "1", "float, not str"), (str, b"s", "str, not bytes"),
+        (list[int], ["a"], "int, not str"),
+    ],
+    ids=named,
+)  # fmt: skip
+def test_what_is_given_and_does_not_fit_is_named(
+    annotation: Any, given: Any, expected: str
+) -> None:
+    with pytest.raises(BadParameters, match=f"^one: expected {expected}$"):
+        plan_of(annotation).encode((given,))
+    with pytest.raises(BadParameters, match=r"^two: expected int, not float$"):
+        plan_of(K).encode(("key", 1.5))
+
+
 def test_the_number_of_arguments_is_checked() -> None:
     plan = plan_of(int)
     for wire in ([], [1, 2, 3]):
