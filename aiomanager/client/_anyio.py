@@ -302,7 +302,7 @@ class AnyioChannel(AsyncChannel):
                         await anyio.aclose_forcefully(stream)
                     raise
         except ManagerError as error:
-            raise refused(error) from None
+            raise refused(address, error) from None
         except TimeoutError:
             late = TimeoutError(f"it said nothing for {CONNECT_SECONDS:.0f} s")
             raise unreachable(address, late) from late

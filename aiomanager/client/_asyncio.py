@@ -191,7 +191,7 @@ class AsyncioChannel(AsyncChannel):
                     connection.abort()
                     raise
         except ManagerError as error:
-            raise refused(error) from None
+            raise refused(address, error) from None
         except TimeoutError:
             late = TimeoutError(f"it said nothing for {CONNECT_SECONDS:.0f} s")
             raise unreachable(address, late) from late

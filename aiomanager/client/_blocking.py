@@ -325,7 +325,7 @@ class _Connection:
             sock.settimeout(None)
         except ManagerError as error:
             sock.close()
-            raise refused(error) from None
+            raise refused(address, error) from None
         except OSError as error:
             sock.close()
             raise unreachable(address, error) from error

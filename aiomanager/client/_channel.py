@@ -15,7 +15,13 @@ from typing import Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from aiomanager.client._process import AGENT, Forkable, epochs, host, watch_fork
-from aiomanager.errors import AuthenticationFailed, ConnectionLost, ResultTimeout
+from aiomanager.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    ProtocolError,
+    ResultTimeout,
+    VersionMismatch,
+)
 from aiomanager.objects import TYPES
 from aiomanager.operation import Operation, SharedObject
 from aiomanager.protocol.address import Address, parse_address
@@ -173,19 +179,22 @@ def raised(error: Exception) -> Exception:
     return error
 
 
-def refused(error: Exception) -> Exception:
-    """Return the error of a failed handshake as the class that callers of the stdlib catch."""
+def refused(address: Address, error: Exception) -> Exception:
+    """Return the error of a failed handshake, of the class that callers of the stdlib catch."""
     if isinstance(error, AuthenticationFailed):
         from aiomanager.client._refused import AuthenticationError
 
         return AuthenticationError(str(error))
+    if isinstance(error, ProtocolError) and not isinstance(error, VersionMismatch):
+        return type(error)(f"what answers at {address.url} is no aiomanager server: {error}")
     return error
 
 
 def unreachable(address: Address, error: BaseException) -> ConnectionLost:
     """Return the error for a server that nobody can connect to."""
+    why = str(error) or str(error.__cause__ or "") or type(error).__name__
     return ConnectionLost(
-        f"no server answers at {address.url} ({error}). Is it running? Start one with "
+        f"no server answers at {address.url} ({why}). Is it running? Start one with "
         "'aiomanager serve', or check the URL"
     )
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import aiomanager.sync
-from aiomanager.errors import SessionLost
+from aiomanager.errors import ConnectionLost, ProtocolError, SessionLost
 from aiomanager.protocol.frames import frame
 from aiomanager.protocol.handshake import ServerHandshake
 from aiomanager.protocol.messages import RESULT, encode
@@ -105,3 +105,35 @@ async def test_the_next_session_begins_while_the_lost_one_is_closed(url: str) ->
                     await manager.names()
     finally:
         await manager.aclose()
+
+
+@pytest.fixture(params=[b"HTTP/1.1 400 Bad Request\r\n", b"\0" * 64, b"\0\0\0\x04abcd", b""])
+def other(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of what is no server of ours: it says something and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    sock, _ = listening.accept()
+                except OSError:
+                    return
+                with sock:
+                    sock.sendall(request.param)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+async def test_what_is_no_server_is_named(other: str) -> None:
+    said = f"(no server answers at|what answers at) {other} |no server of aiomanager"
+    for _ in range(5):  # what was read before the end of the connection is a matter of luck
+        with pytest.raises((ProtocolError, ConnectionLost), match=said) as caught:
+            aiomanager.sync.connect(other, authkey=b"k" * 16)
+        assert "()" not in str(caught.value)
+        with pytest.raises((ProtocolError, ConnectionLost), match=said) as caught:
+            await aiomanager.connect(other, authkey=b"k" * 16).start()
+        assert "()" not in str(caught.value)
