@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT = 1 << 28
 """Bytes of freed memory that a server keeps."""
+_FILES = 1 << 16
+"""Open files that are enough: some programs that workers start close all that there may be."""
 
 _BOOT = (
     "import sys, json; c = json.loads(sys.stdin.readline()); sys.path[:] = c['path']; "
@@ -120,8 +123,21 @@ def keep_memory() -> None:
         pass  # another C library: only slower
 
 
+def allow_files() -> None:
+    """Allow this process as many open files as it may have: each connection is one.
+
+    Sessions of a shell or a service begin with 1024, whatever the system could do.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run_server(main: Any) -> None:
     """Run a server's coroutine on uvloop, where there is one."""
+    allow_files()
     try:
         import uvloop
     except ImportError:

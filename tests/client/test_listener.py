@@ -1,5 +1,6 @@
 """What a server's listener does with connections that come too many, too slow, or say goodbye."""
 
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -22,6 +23,23 @@ def own_server() -> Iterator[PrivateServer]:
     server = PrivateServer()
     yield server
     server.stop()
+
+
+def test_a_server_takes_as_many_connections_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        server = PrivateServer()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        clients = [aiomanager.sync.connect(server.address.url) for _ in range(300)]
+        votes = [client.named.dict("votes") for client in clients]
+        assert [vote.increment("yes") for vote in votes] == list(range(1, 301))
+        for client in clients:
+            client.close()
+    finally:
+        server.stop()
 
 
 def opened(server: PrivateServer) -> socket.socket:
