@@ -17,7 +17,7 @@ from multiprocessing.managers import SharedMemoryManager as SharedMemoryManager
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]  # pyright: ignore
 from multiprocessing.process import current_process as current_process
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast, overload
 
 from aiomanager.client._channel import Endpoint, remember_channel
 from aiomanager.errors import ConnectionLost, ObjectGone, SessionLost
@@ -571,17 +571,33 @@ class SyncManager(BaseManager):
             )
         return self._make(NamespaceProxy, (), values)
 
-    def list(self, items: Iterable[V] = (), /) -> ListProxy[V]:
+    @overload
+    def list(self, /) -> ListProxy[Any]: ...
+    @overload
+    def list(self, items: Iterable[V], /) -> ListProxy[V]: ...
+    def list(self, items: Iterable[Any] = (), /) -> ListProxy[Any]:
         """Make a shared list."""
         return self._make(ListProxy, (items,), {})  # pyright: ignore[reportUnknownVariableType]
 
-    def set(self, elements: Iterable[K] = (), /) -> SetProxy[K]:
+    @overload
+    def set(self, /) -> SetProxy[Any]: ...
+    @overload
+    def set(self, elements: Iterable[K], /) -> SetProxy[K]: ...
+    def set(self, elements: Iterable[Any] = (), /) -> SetProxy[Any]:
         """Make a shared set."""
         return self._make(SetProxy, (elements,), {})  # pyright: ignore[reportUnknownVariableType]
 
+    @overload
+    def dict(self, /) -> DictProxy[Any, Any]: ...
+    @overload
+    def dict(self, /, **more: V) -> DictProxy[str, V]: ...
+    @overload
     def dict(
-        self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
-    ) -> DictProxy[K, V]:
+        self, items: Mapping[K, V] | Iterable[tuple[K, V]], /, **more: V
+    ) -> DictProxy[K, V]: ...
+    def dict(
+        self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any
+    ) -> DictProxy[Any, Any]:
         """Make a shared dict."""
         return self._make(DictProxy, (items,), more)  # pyright: ignore[reportUnknownVariableType]
 

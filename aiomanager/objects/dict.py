@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from typing import TYPE_CHECKING, Any, Generic, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
@@ -363,6 +363,10 @@ class SyncDictProxy(SyncViews, Dict[K, V]):
 
     aio: "DictProxy[K, V]"
 
+    if TYPE_CHECKING:
+        # Said again as a method, for dict(d) and {**d}: pyright takes no operation for one there.
+        def keys(self) -> list[K]: ...  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __getitem__(self, key: K) -> V:
         return self.get_item(key)
 
@@ -407,9 +411,17 @@ MutableMapping.register(SyncDictProxy)  # pyright: ignore[reportUnknownMemberTyp
 class DictFactory(AsyncFactory):
     """Makes anonymous dicts for async code."""
 
+    @overload
+    def dict(self, /) -> Coroutine[Any, Any, DictProxy[Any, Any]]: ...
+    @overload
+    def dict(self, /, **more: V) -> Coroutine[Any, Any, DictProxy[str, V]]: ...
+    @overload
     def dict(
-        self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
-    ) -> Coroutine[Any, Any, DictProxy[K, V]]:
+        self, items: Mapping[K, V] | Iterable[tuple[K, V]], /, **more: V
+    ) -> Coroutine[Any, Any, DictProxy[K, V]]: ...
+    def dict(
+        self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any
+    ) -> Coroutine[Any, Any, DictProxy[Any, Any]]:
         """Make a shared dict."""
         return self._make(DictProxy, None, (items,), more)
 
@@ -417,9 +429,17 @@ class DictFactory(AsyncFactory):
 class NamedDictFactory(AsyncFactory):
     """Finds or makes named dicts for async code."""
 
+    @overload
+    def dict(self, name: str, /) -> Coroutine[Any, Any, DictProxy[Any, Any]]: ...
+    @overload
+    def dict(self, name: str, /, **more: V) -> Coroutine[Any, Any, DictProxy[str, V]]: ...
+    @overload
     def dict(
-        self, name: str, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
-    ) -> Coroutine[Any, Any, DictProxy[K, V]]:
+        self, name: str, items: Mapping[K, V] | Iterable[tuple[K, V]], /, **more: V
+    ) -> Coroutine[Any, Any, DictProxy[K, V]]: ...
+    def dict(
+        self, name: str, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any
+    ) -> Coroutine[Any, Any, DictProxy[Any, Any]]:
         """Find or make the shared dict of this name; the items count for its maker only."""
         return self._make(DictProxy, name, (items,), more)
 
@@ -427,9 +447,17 @@ class NamedDictFactory(AsyncFactory):
 class SyncDictFactory(SyncFactory):
     """Makes anonymous dicts for blocking code."""
 
+    @overload
+    def dict(self, /) -> SyncDictProxy[Any, Any]: ...
+    @overload
+    def dict(self, /, **more: V) -> SyncDictProxy[str, V]: ...
+    @overload
     def dict(
-        self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
-    ) -> SyncDictProxy[K, V]:
+        self, items: Mapping[K, V] | Iterable[tuple[K, V]], /, **more: V
+    ) -> SyncDictProxy[K, V]: ...
+    def dict(
+        self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any
+    ) -> SyncDictProxy[Any, Any]:
         """Make a shared dict."""
         return self._make(SyncDictProxy, None, (items,), more)  # type: ignore[no-any-return]
 
@@ -437,8 +465,16 @@ class SyncDictFactory(SyncFactory):
 class SyncNamedDictFactory(SyncFactory):
     """Finds or makes named dicts for blocking code."""
 
+    @overload
+    def dict(self, name: str, /) -> SyncDictProxy[Any, Any]: ...
+    @overload
+    def dict(self, name: str, /, **more: V) -> SyncDictProxy[str, V]: ...
+    @overload
     def dict(
-        self, name: str, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
-    ) -> SyncDictProxy[K, V]:
+        self, name: str, items: Mapping[K, V] | Iterable[tuple[K, V]], /, **more: V
+    ) -> SyncDictProxy[K, V]: ...
+    def dict(
+        self, name: str, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any
+    ) -> SyncDictProxy[Any, Any]:
         """Find or make the shared dict of this name; the items count for its maker only."""
         return self._make(SyncDictProxy, name, (items,), more)  # type: ignore[no-any-return]

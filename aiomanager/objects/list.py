@@ -451,7 +451,11 @@ MutableSequence.register(SyncListProxy)  # pyright: ignore[reportUnknownMemberTy
 class ListFactory(AsyncFactory):
     """Makes anonymous lists for async code."""
 
-    def list(self, items: Iterable[V] = (), /) -> Coroutine[Any, Any, ListProxy[V]]:
+    @overload
+    def list(self, /) -> Coroutine[Any, Any, ListProxy[Any]]: ...
+    @overload
+    def list(self, items: Iterable[V], /) -> Coroutine[Any, Any, ListProxy[V]]: ...
+    def list(self, items: Iterable[Any] = (), /) -> Coroutine[Any, Any, ListProxy[Any]]:
         """Make a shared list."""
         return self._make(ListProxy, None, (items,), {})
 
@@ -459,7 +463,11 @@ class ListFactory(AsyncFactory):
 class NamedListFactory(AsyncFactory):
     """Finds or makes named lists for async code."""
 
-    def list(self, name: str, items: Iterable[V] = (), /) -> Coroutine[Any, Any, ListProxy[V]]:
+    @overload
+    def list(self, name: str, /) -> Coroutine[Any, Any, ListProxy[Any]]: ...
+    @overload
+    def list(self, name: str, items: Iterable[V], /) -> Coroutine[Any, Any, ListProxy[V]]: ...
+    def list(self, name: str, items: Iterable[Any] = (), /) -> Coroutine[Any, Any, ListProxy[Any]]:
         """Find or make the shared list of this name; the items count for its maker only."""
         return self._make(ListProxy, name, (items,), {})
 
@@ -467,7 +475,11 @@ class NamedListFactory(AsyncFactory):
 class SyncListFactory(SyncFactory):
     """Makes anonymous lists for blocking code."""
 
-    def list(self, items: Iterable[V] = (), /) -> SyncListProxy[V]:
+    @overload
+    def list(self, /) -> SyncListProxy[Any]: ...
+    @overload
+    def list(self, items: Iterable[V], /) -> SyncListProxy[V]: ...
+    def list(self, items: Iterable[Any] = (), /) -> SyncListProxy[Any]:
         """Make a shared list."""
         return self._make(SyncListProxy, None, (items,), {})  # type: ignore[no-any-return]
 
@@ -475,6 +487,10 @@ class SyncListFactory(SyncFactory):
 class SyncNamedListFactory(SyncFactory):
     """Finds or makes named lists for blocking code."""
 
-    def list(self, name: str, items: Iterable[V] = (), /) -> SyncListProxy[V]:
+    @overload
+    def list(self, name: str, /) -> SyncListProxy[Any]: ...
+    @overload
+    def list(self, name: str, items: Iterable[V], /) -> SyncListProxy[V]: ...
+    def list(self, name: str, items: Iterable[Any] = (), /) -> SyncListProxy[Any]:
         """Find or make the shared list of this name; the items count for its maker only."""
         return self._make(SyncListProxy, name, (items,), {})  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, overload
 
 from aiomanager.operation import Elements, K, SharedObject, composite, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
@@ -269,7 +269,11 @@ def _is_set(value: object) -> bool:
 class SetFactory(AsyncFactory):
     """Makes anonymous sets for async code."""
 
-    def set(self, elements: Iterable[K] = (), /) -> Coroutine[Any, Any, SetProxy[K]]:
+    @overload
+    def set(self, /) -> Coroutine[Any, Any, SetProxy[Any]]: ...
+    @overload
+    def set(self, elements: Iterable[K], /) -> Coroutine[Any, Any, SetProxy[K]]: ...
+    def set(self, elements: Iterable[Any] = (), /) -> Coroutine[Any, Any, SetProxy[Any]]:
         """Make a shared set."""
         return self._make(SetProxy, None, (elements,), {})
 
@@ -277,7 +281,11 @@ class SetFactory(AsyncFactory):
 class NamedSetFactory(AsyncFactory):
     """Finds or makes named sets for async code."""
 
-    def set(self, name: str, elements: Iterable[K] = (), /) -> Coroutine[Any, Any, SetProxy[K]]:
+    @overload
+    def set(self, name: str, /) -> Coroutine[Any, Any, SetProxy[Any]]: ...
+    @overload
+    def set(self, name: str, elements: Iterable[K], /) -> Coroutine[Any, Any, SetProxy[K]]: ...
+    def set(self, name: str, elements: Iterable[Any] = (), /) -> Coroutine[Any, Any, SetProxy[Any]]:
         """Find or make the shared set of this name; the elements count for its maker only."""
         return self._make(SetProxy, name, (elements,), {})
 
@@ -285,7 +293,11 @@ class NamedSetFactory(AsyncFactory):
 class SyncSetFactory(SyncFactory):
     """Makes anonymous sets for blocking code."""
 
-    def set(self, elements: Iterable[K] = (), /) -> SyncSetProxy[K]:
+    @overload
+    def set(self, /) -> SyncSetProxy[Any]: ...
+    @overload
+    def set(self, elements: Iterable[K], /) -> SyncSetProxy[K]: ...
+    def set(self, elements: Iterable[Any] = (), /) -> SyncSetProxy[Any]:
         """Make a shared set."""
         return self._make(SyncSetProxy, None, (elements,), {})  # type: ignore[no-any-return]
 
@@ -293,6 +305,10 @@ class SyncSetFactory(SyncFactory):
 class SyncNamedSetFactory(SyncFactory):
     """Finds or makes named sets for blocking code."""
 
-    def set(self, name: str, elements: Iterable[K] = (), /) -> SyncSetProxy[K]:
+    @overload
+    def set(self, name: str, /) -> SyncSetProxy[Any]: ...
+    @overload
+    def set(self, name: str, elements: Iterable[K], /) -> SyncSetProxy[K]: ...
+    def set(self, name: str, elements: Iterable[Any] = (), /) -> SyncSetProxy[Any]:
         """Find or make the shared set of this name; the elements count for its maker only."""
         return self._make(SyncSetProxy, name, (elements,), {})  # type: ignore[no-any-return]

@@ -43,6 +43,11 @@ def containers(manager: SyncManager) -> None:
     for key in d:
         assert_type(key, str)
     d["a"] = "text"  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
+    # As the standard library's, which need no annotation.
+    assert_type(manager.dict(), DictProxy[Any, Any])
+    assert_type(manager.dict(a=1), DictProxy[str, int])
+    assert_type(manager.list(), ListProxy[Any])
+    assert_type(dict(d), dict[str, int])
     numbers = manager.list([1.5])
     assert_type(numbers, ListProxy[float])
     assert_type(numbers[0], float)
