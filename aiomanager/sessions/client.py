@@ -260,7 +260,7 @@ class ClientSession(Generic[W]):
             self.calls.pop(call_id, None)
             raise TooLarge(
                 f"the call is {len(payload)} bytes long and the server takes at most "
-                f"{self._largest}; send it in parts, or raise the server's limit"
+                f"{self._largest}: send it in parts"
             )
         if self._batch:
             self._send_batch()

@@ -771,7 +771,7 @@ class ServerSession(Holder):
         if len(payload) > self._core.limits["frame"]:
             raise _AnswerTooLarge(
                 f"the answer is {len(payload)} bytes long and the limit is "
-                f"{self._core.limits['frame']}; ask for less at a time, or raise the server's limit"
+                f"{self._core.limits['frame']}: ask for less at a time"
             )
         if self._store.handed_out:
             self._hold_handed_out()
