@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final, cast
 from weakref import WeakSet
 
 from aiomanager.client._channel import (
@@ -35,6 +35,8 @@ from aiomanager.errors import (
     ServerBusy,
     SessionLost,
 )
+from aiomanager.objects.lock_table import LockTable
+from aiomanager.objects.locking import Lockable
 from aiomanager.operation import Operation, drive_blocking
 from aiomanager.protocol.handshake import IMPLICIT_KEEP, Resume, Welcome
 from aiomanager.protocol.messages import ERROR
@@ -46,6 +48,12 @@ from aiomanager.stored import ABSENT
 __all__ = ("BlockingChannel",)
 
 _READ = 1 << 16
+_ACQUIRES: Final[frozenset[Any]] = frozenset(
+    {Lockable.acquire_fenced, cast("Any", LockTable).acquire_keys}
+)
+_RELEASES: Final[frozenset[Any]] = frozenset(
+    {Lockable.release, cast("Any", LockTable).release_keys}
+)
 
 
 class _Connection:
@@ -60,6 +68,8 @@ class _Connection:
         """The id of the last call that came to its end, while the connection is dirty."""
         self.busy = False
         """Whether a call is under way, on this thread's stack."""
+        self.held = 0
+        """How many locks this thread has that only it may release."""
         self._nested: _Connection | None = None
         self._pending = b""
         """What came behind the handshake: it belongs to the session."""
@@ -110,6 +120,8 @@ class _Connection:
                         # An item is the caller's when this returns. A lock needs no message of
                         # its own: it dies with the session, and the next call confirms it.
                         self._send()
+                if plan.owned:
+                    self._count_locks(plan, wire, result)
         except BaseException:
             try:
                 self._interrupted()
@@ -136,6 +148,7 @@ class _Connection:
             self._dirty = True
             self.session.post(object_id, plan.name, wire, owner)
             self._send()
+            self._count_locks(plan, wire, None)
         except BaseException:
             try:
                 self._interrupted()
@@ -143,6 +156,16 @@ class _Connection:
                 self.busy = False
             raise
         self.busy = self._dirty = False
+
+    def _count_locks(self, plan: Plan, wire: list[Any], result: Any) -> None:
+        """Know whether the thread has a lock; one too many is no harm, a new session costs little.
+
+        What was acquired for an owner that was named outlives the thread.
+        """
+        if plan.operation in _RELEASES:
+            self.held = max(0, self.held - 1)
+        elif plan.operation in _ACQUIRES and result and (len(wire) < 3 or wire[2] is None):
+            self.held += 1
 
     def nested(self) -> "_Connection":
         """Return the connection for calls out of a signal handler or finalizer in a call here."""
@@ -376,6 +399,14 @@ class _Connection:
             self._socket.settimeout(seconds)
             self._socket.sendall(b"".join(self.session.data_to_send()))
 
+    def thread_ended(self) -> None:
+        """End the session at once, for the locks that nobody could release any more."""
+        with suppress(Exception):
+            self._say_bye(0.0)
+        self.lost = ConnectionLost("the thread of this session has ended")
+        self._drop()
+        self._channel.session_lost(self)
+
     def abandon(self) -> None:
         """Close the descriptor, which a parent process uses, without a word."""
         sock, self._socket = self._socket, None
@@ -417,7 +448,10 @@ def _connected(address: Any, deadline: float) -> socket.socket:
 
 
 class _Slot(threading.local):
-    """A thread's connection and token; when the thread ends, its session is handed on."""
+    """A thread's connection and token.
+
+    When the thread ends its session is handed on, or ended if the thread had locks.
+    """
 
     connection: _Connection | None = None
     token = 0
@@ -432,7 +466,11 @@ class _Keeper:
         self._free = free
 
     def __del__(self) -> None:
-        self._free.append(self._connection)
+        connection = self._connection
+        if connection.held and connection.lost is None:
+            connection.thread_ended()
+        else:
+            self._free.append(connection)
 
 
 class BlockingChannel(ChannelBase):

@@ -1,12 +1,14 @@
 """Locks over real sockets: tasks that are cancelled in a wait, and processes that are killed."""
 
 import multiprocessing
+import threading
 from typing import Any
 
 import anyio
 import pytest
 
 import aiomanager
+import aiomanager.multiprocessing
 import aiomanager.sync
 
 SECONDS = 30
@@ -173,3 +175,53 @@ def test_what_a_killed_process_holds_passes_on() -> None:
         assert not condition.locked()
         with pytest.raises(aiomanager.NameConflict, match="2 permits, not 3"):
             named.Semaphore("semaphore", 3)
+
+
+def in_a_thread(work: Any) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(SECONDS)
+
+
+@pytest.mark.parametrize("start", [aiomanager.sync.Manager, aiomanager.multiprocessing.Manager])
+def test_a_lock_is_free_when_its_thread_has_ended(start: Any) -> None:
+    with start() as manager:
+        for lock in (manager.RLock(), manager.Condition()):
+            in_a_thread(lock.acquire)
+            assert lock.acquire(timeout=SECONDS)  # nobody could release it any more
+            lock.release()
+
+
+def test_other_locks_are_free_when_their_thread_has_ended() -> None:
+    with aiomanager.sync.Manager() as manager:
+        lock, table = manager.Lock(), manager.LockTable()
+        in_a_thread(lambda: (lock.acquire(), table.acquire("a", "b")))
+        assert lock.acquire(timeout=SECONDS)
+        assert table.acquire("a", timeout=SECONDS)
+
+
+def test_what_is_held_for_a_named_owner_outlives_the_thread() -> None:
+    with aiomanager.sync.Manager() as manager:
+        lock, table = manager.Lock(), manager.LockTable()
+        in_a_thread(lambda: (lock.acquire(owner="job"), table.acquire("a", owner="job")))
+        assert not lock.acquire(timeout=0.1)
+        assert table.locked("a")
+        lock.release(owner="job")
+        table.release("a", owner="job")
+
+
+def test_threads_that_release_their_locks_hand_their_session_on() -> None:
+    with aiomanager.sync.Manager() as manager:
+        lock, table, condition = manager.RLock(), manager.LockTable(), manager.Condition()
+
+        def work() -> None:
+            with lock, lock, table("a", "b"):
+                pass
+            with condition:
+                condition.wait(0.001)
+            lock.acquire()
+            lock.release()
+
+        for _ in range(20):
+            in_a_thread(work)
+        assert manager.statistics()["sessions"] == 2
