@@ -191,7 +191,7 @@ class PlainQueue(Book):
         reply, items = yield from self.ledger.get(task)
         not_failed(reply, Empty)
         if items:
-            self.world.trouble(task.app, 0.1 if task.app.implicit else 0.0)
+            self.world.trouble(task.app, 0.3 if task.app.implicit else 0.0)
             yield Pause(self.random.choice((0.0, 0.0, 0.3)))
 
     def is_there(self, it: Any, name: str, waiter: Any) -> object:
