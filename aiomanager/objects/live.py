@@ -174,7 +174,9 @@ class LiveList(list[Any]):
             super().__setitem__(index, value)
         else:
             proxy.update_nested((*path, index), value)
-            _as_far_as_it_goes(super().__setitem__, index, _node(value, self, index))
+            # Counted from the end it would be another position as soon as the length changes.
+            node = _node(value, self, index + len(self) if index < 0 else index)
+            _as_far_as_it_goes(super().__setitem__, index, node)
 
     def __delitem__(self, index: Any) -> None:
         if type(index) is slice:

@@ -3,7 +3,9 @@
 import inspect
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import count
 from typing import Any
 
@@ -93,26 +95,28 @@ class MemoryRig:
 
 
 class _Threaded:
-    """A call in a thread of its own."""
+    """A call in a thread of its own, which lives on: what it has acquired is its own."""
 
     def __init__(self, method: Callable[..., Any], given: Any, named: Any) -> None:
-        self._value: Any = None
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(method, given, named))
-        self._thread.start()
-
-    def _run(self, method: Callable[..., Any], given: Any, named: Any) -> None:
-        try:
-            self._value = method(*given, **named)
-        except Exception as error:
-            self._error = error
+        self._outcome: Future[Any] = Future()
+        over = threading.Event()
+        weakref.finalize(self, over.set)
+        threading.Thread(
+            target=_call_and_stay, args=(self._outcome, over, method, given, named), daemon=True
+        ).start()
 
     async def result(self) -> Any:
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive(), "the call still waits"
-        if self._error is not None:
-            raise self._error
-        return self._value
+        return self._outcome.result(SECONDS)
+
+
+def _call_and_stay(
+    outcome: Future[Any], over: threading.Event, method: Callable[..., Any], given: Any, named: Any
+) -> None:
+    try:
+        outcome.set_result(method(*given, **named))
+    except Exception as error:
+        outcome.set_exception(error)
+    over.wait()
 
 
 class BlockingRig:

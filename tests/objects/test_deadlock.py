@@ -419,7 +419,7 @@ def test_other_waits_are_no_reason(rig: Rig) -> None:
     held = rig.make(Lock)
     call(rig, (2, 5), held.acquire_fenced)
     call(rig, (2, 5), condition.acquire_fenced)
-    waits.append(call(rig, (2, 5), condition.wait))
+    waits.append(call(rig, (2, 5), condition.wait_fenced))
     call(rig, (1, 5), condition.acquire_fenced)
     waits.append(call(rig, (1, 5), held.acquire_fenced))
     for _ in range(3):
@@ -431,7 +431,7 @@ def test_a_sleeper_that_comes_back_closes_a_circle_and_is_not_refused(rig: Rig) 
     held, condition = rig.make(Lock), rig.make(Condition)
     call(rig, (0, 1), held.acquire_fenced)
     call(rig, (0, 1), condition.acquire_fenced)
-    sleeper = call(rig, (0, 1), condition.wait, 10)
+    sleeper = call(rig, (0, 1), condition.wait_fenced, 10)
     call(rig, (1, 1), condition.acquire_fenced)
     blocked = call(rig, (1, 1), held.acquire_fenced)
     rig.clock.advance(9)
@@ -442,7 +442,7 @@ def test_a_sleeper_that_comes_back_closes_a_circle_and_is_not_refused(rig: Rig) 
     with pytest.raises(DeadlockDetected):
         blocked.result()
     call(rig, (1, 1), condition.release)
-    assert sleeper.result() is False
+    assert sleeper.result()[0] is False
 
 
 def test_who_has_no_connection_holds_nobody_up_until_he_is_back() -> None:

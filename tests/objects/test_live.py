@@ -248,6 +248,16 @@ def test_a_node_is_a_dict_or_a_list(rig: Rig) -> None:
     assert [*test["rows"]] == test["rows"] + [] == test["rows"].copy()
 
 
+def test_a_position_counted_from_the_end_stays_the_same_place(rig: Rig) -> None:
+    rows = rig.make(Dict, {"rows": [1, 2, 3]}).live()["rows"]
+    rows[-2] = []
+    held = rows[-2]
+    rows.pop()
+    del rows[0]
+    held.append("here")
+    assert rows == [["here"]]
+
+
 def test_copies_are_plain(rig: Rig) -> None:
     d = rig.make(Dict, {"test": {"rows": [{"n": 2}]}}).live()
     for duplicate in (copy.deepcopy(d["test"]), json.loads(json.dumps(d["test"]))):

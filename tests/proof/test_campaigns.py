@@ -11,7 +11,7 @@ from .campaign import Report, percentiles
 from .command import CAMPAIGNS
 
 SMALL = {
-    "simulation": (3_000, {"cuts": 500, "killed": 100, "undone": 100, "met": 50, "notified": 30}),
+    "simulation": (3_000, {"cuts": 500, "killed": 100, "undone": 100, "met": 20, "notified": 20}),
     "cuts": (120, {"unix cuts": 60, "tcp cuts": 60, "calls": 200}),
     "kills": (40, {"killed workers": 20, "killed holders: socket": 1}),
     "cancels": (2_000, {"cancelled by task": 200, "cancelled step by step": 60}),
