@@ -343,8 +343,9 @@ class _Batch:
             )
             if await it.locked()
         ]  # fmt: skip
-        if await self.permits.value() != PERMITS:
-            leaked.append("permits")
+        if (value := await self.permits.value()) != PERMITS:
+            holders = await self.permits.holders()
+            leaked.append(f"permits: {value} of {PERMITS} are there, the others at {holders}")
         if await self.barrier.n_waiting() or await self.barrier.broken():
             leaked.append("seats of the barrier")
         rest = [await self.q.get(timeout=0) for _ in range(await self.q.qsize())]
