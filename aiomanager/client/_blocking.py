@@ -399,13 +399,20 @@ class _Connection:
             self._socket.settimeout(seconds)
             self._socket.sendall(b"".join(self.session.data_to_send()))
 
-    def thread_ended(self) -> None:
-        """End the session at once, for the locks that nobody could release any more."""
+    def thread_ended(self) -> bool:
+        """End the session if the thread had locks, which nobody could release any more.
+
+        Returns whether another thread may have the session.
+        """
+        # A fork ends the other threads too, in the child: in the parent they live on.
+        if not self.held or self.lost is not None or self._process != os.getpid():
+            return True
         with suppress(Exception):
             self._say_bye(0.0)
         self.lost = ConnectionLost("the thread of this session has ended")
         self._drop()
         self._channel.session_lost(self)
+        return False
 
     def abandon(self) -> None:
         """Close the descriptor, which a parent process uses, without a word."""
@@ -466,11 +473,8 @@ class _Keeper:
         self._free = free
 
     def __del__(self) -> None:
-        connection = self._connection
-        if connection.held and connection.lost is None:
-            connection.thread_ended()
-        else:
-            self._free.append(connection)
+        if self._connection.thread_ended():
+            self._free.append(self._connection)
 
 
 class BlockingChannel(ChannelBase):

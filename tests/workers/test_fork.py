@@ -163,6 +163,29 @@ def test_the_end_of_a_child_leaves_the_parent_alone(manager: aiomanager.sync.Man
     lock.release()
 
 
+def test_a_fork_leaves_the_locks_of_other_threads(manager: aiomanager.sync.Manager) -> None:
+    """They end in the child, where nobody is to say so to the server."""
+    lock, holding, over = manager.Lock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            holding.set()
+            over.wait(SECONDS)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(SECONDS)
+    child = multiprocessing.get_context("fork").Process(target=lock.locked)
+    child.start()
+    child.join(SECONDS)
+    assert child.exitcode == 0
+    assert lock.locked()
+    over.set()
+    holder.join(SECONDS)
+    assert lock.acquire(timeout=SECONDS)
+    lock.release()
+
+
 def test_a_grandchild_calls_too(manager: aiomanager.sync.Manager) -> None:
     d: Any = manager.dict()
     d["n"] = 0
