@@ -154,7 +154,7 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
     if count == 2:
 
         def two(self: Proxy, a: Any = ABSENT, b: Any = ABSENT, /, **named: Any) -> Any:
-            given = (a, b) if b is not ABSENT else () if a is ABSENT else (a,)
+            given = (() if a is ABSENT else (a,)) if b is ABSENT else (a, b)
             if named or len(given) < required:
                 given = complete(given, named)
             return self._call(self, operation, given)
@@ -165,10 +165,10 @@ def _method(operation: Operation[..., Any]) -> Callable[..., Any]:
         self: Proxy, a: Any = ABSENT, b: Any = ABSENT, c: Any = ABSENT, /, **named: Any
     ) -> Any:
         given: tuple[Any, ...]
-        if c is not ABSENT:
-            given = (a, b, c)
+        if b is ABSENT:
+            given = () if a is ABSENT else (a,)
         else:
-            given = (a, b) if b is not ABSENT else () if a is ABSENT else (a,)
+            given = (a, b) if c is ABSENT else (a, b, c)
         if named or len(given) < required:
             given = complete(given, named)
         return self._call(self, operation, given)

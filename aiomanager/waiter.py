@@ -49,13 +49,13 @@ class Waiter(Generic[R]):
     __slots__ = (
         "_on_timeout",
         "_queue",
-        "_undo",
         "error",
         "listener",
         "request",
         "state",
         "ticket",
         "timeout",
+        "undo",
         "value",
     )
 
@@ -72,7 +72,8 @@ class Waiter(Generic[R]):
         self.request: Any = None
         """What is waited for, as the object that parked it wants it."""
         self._queue: WaitQueue[R] | None = None
-        self._undo: Callable[[], None] | None = None
+        self.undo: Callable[[], None] | None = None
+        """What takes the result back, if something does."""
         self._on_timeout: Callable[[], R] | None = None
 
     @staticmethod
@@ -83,7 +84,7 @@ class Waiter(Generic[R]):
         waiter.value = value
         waiter.state = GRANTED
         waiter.error = waiter.listener = waiter.timeout = waiter._queue = None
-        waiter._undo = undo
+        waiter.undo = undo
         return waiter
 
     @property
@@ -94,12 +95,12 @@ class Waiter(Generic[R]):
     @property
     def undoable(self) -> bool:
         """Whether there is something to take back as long as the result is not kept."""
-        return self._undo is not None
+        return self.undo is not None
 
     def grant(self, value: R, undo: Callable[[], None] | None = None) -> None:
         """Give a parked waiter its result; its queue must have let go of it."""
         self.value = value
-        self._undo = undo
+        self.undo = undo
         self._settle(GRANTED if undo is not None else ENDED)
 
     def fail(self, error: Exception) -> None:
@@ -135,9 +136,9 @@ class Waiter(Generic[R]):
             self.state = WITHDRAWN
             self._leave()
             return True
-        if (self.state is GRANTED or self.state is KEPT) and self._undo is not None:
+        if (self.state is GRANTED or self.state is KEPT) and self.undo is not None:
             self.state = UNDONE
-            undo, self._undo = self._undo, None
+            undo, self.undo = self.undo, None
             undo()
             return True
         return False
@@ -180,17 +181,18 @@ class WaitQueue(Generic[R]):
     is called here when that may have changed by itself: a waiter left, or came back.
     """
 
-    __slots__ = ("_next_ticket", "_ready", "_serve", "_sorted", "_suspended")
+    __slots__ = ("_next_ticket", "_serve", "_sorted", "_suspended", "ready")
 
     def __init__(self, serve: Callable[[], None]) -> None:
         self._serve = serve
-        self._ready: dict[Waiter[R], None] = {}
+        self.ready: dict[Waiter[R], None] = {}
+        """Those who can be served now, in order if `_sorted`."""
         self._suspended: dict[Waiter[R], None] = {}
         self._next_ticket = 0
         self._sorted = True
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._suspended)
+        return len(self.ready) + len(self._suspended)
 
     def park(
         self,
@@ -214,7 +216,7 @@ class WaitQueue(Generic[R]):
         self._next_ticket += 1
         waiter.ticket = self._next_ticket
         waiter._queue = self  # pyright: ignore[reportPrivateUsage]
-        self._ready[waiter] = None
+        self.ready[waiter] = None
 
     def first(self, *, suspended: bool = False) -> Waiter[R] | None:
         """Return who is to be served next, or None.
@@ -222,9 +224,9 @@ class WaitQueue(Generic[R]):
         With `suspended`, one that is suspended is returned when there is no other.
         """
         if not self._sorted:
-            self._ready = dict.fromkeys(sorted(self._ready, key=lambda waiter: waiter.ticket))
+            self.ready = dict.fromkeys(sorted(self.ready, key=lambda waiter: waiter.ticket))
             self._sorted = True
-        found = next(iter(self._ready), None)
+        found = next(iter(self.ready), None)
         if found is None and suspended:
             found = min(self._suspended, key=lambda waiter: waiter.ticket, default=None)
         return found
@@ -237,7 +239,7 @@ class WaitQueue(Generic[R]):
         With the `ticket` that it had there, it is back at its old place.
         """
         suspended = waiter in self._suspended
-        self._ready.pop(waiter, None)
+        self.ready.pop(waiter, None)
         self._suspended.pop(waiter, None)
         to.enter(waiter)
         if ticket is not None:
@@ -250,19 +252,19 @@ class WaitQueue(Generic[R]):
         """Let go of who is to be served next and return it, or None; as `first`."""
         waiter = self.first(suspended=suspended)
         if waiter is not None:
-            self._ready.pop(waiter, None)
+            self.ready.pop(waiter, None)
             self._suspended.pop(waiter, None)
             waiter._queue = None  # pyright: ignore[reportPrivateUsage]
         return waiter
 
     def everybody(self) -> "list[Waiter[R]]":
         """Return all in order, also those who are suspended."""
-        return sorted((*self._ready, *self._suspended), key=lambda waiter: waiter.ticket)
+        return sorted((*self.ready, *self._suspended), key=lambda waiter: waiter.ticket)
 
     def pop_all(self) -> "list[Waiter[R]]":
         """Let go of all, in order, also of those who are suspended."""
         everybody = self.everybody()
-        self._ready.clear()
+        self.ready.clear()
         self._suspended.clear()
         for waiter in everybody:
             waiter._queue = None  # pyright: ignore[reportPrivateUsage]
@@ -270,22 +272,22 @@ class WaitQueue(Generic[R]):
 
     def discard(self, waiter: Waiter[R]) -> None:
         """Forget a waiter that no longer waits."""
-        self._ready.pop(waiter, None)
+        self.ready.pop(waiter, None)
         self._suspended.pop(waiter, None)
         waiter._queue = None  # pyright: ignore[reportPrivateUsage]
         self._serve()
 
     def suspend(self, waiter: Waiter[R]) -> None:
         """Pass over `waiter` until it resumes."""
-        if waiter in self._ready:
-            del self._ready[waiter]
+        if waiter in self.ready:
+            del self.ready[waiter]
             self._suspended[waiter] = None
 
     def resume(self, waiter: Waiter[R]) -> None:
         """Consider `waiter` again, at its old place."""
         if waiter in self._suspended:
             del self._suspended[waiter]
-            self._ready[waiter] = None
+            self.ready[waiter] = None
             self._sorted = False
             self._serve()
 

@@ -109,10 +109,12 @@ class _Connection:
                 except OSError:
                     self._resume()
                     data = self._read()
-            message = session.lone_answer(data) or self._answer(data)
-            if message[0] == ERROR:
-                error = raised(error_of(message, self._channel.decode_key))
-            else:
+            message = session.lone_answer(data)
+            if message is None:
+                message = self._answer(data)
+                if message[0] == ERROR:
+                    error = raised(error_of(message, self._channel.decode_key))
+            if error is None:
                 result = plan.decode_result(message[3])
                 if plan.consumes and not self._implicit:
                     session.keep(message[2])

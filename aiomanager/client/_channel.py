@@ -342,7 +342,10 @@ class ChannelBase(Forkable, Channel):
         )
 
         def decode(packed: Any) -> Any:
-            if type(packed) is not list:
+            kind = type(packed)  # pyright: ignore[reportUnknownVariableType]
+            if kind is int or kind is str:
+                return packed  # as `values.decode`, without the call
+            if kind is not list:
                 return values.decode(packed)
             # The server has counted each of these once, however often it comes in the value, and
             # whether or not the value can be opened here.

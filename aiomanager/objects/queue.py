@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeAlias, cast
 
 from aiomanager.errors import Empty, Full, ShutDown
 from aiomanager.operation import SharedObject, V, consumes, reads, waits, writes
@@ -20,37 +20,31 @@ __all__ = (
 )
 
 
-class _Item:
-    """One item; its position says where it goes back to when its delivery is undone."""
-
-    __slots__ = ("position", "redelivered", "value")
-
-    def __init__(self, position: int, value: Any) -> None:
-        self.position = position
-        self.value = value
-        self.redelivered = False
+_Item: TypeAlias = tuple[int, Any]
+"""One item behind its number: where it goes back to when its delivery is undone."""
 
 
 class _Get(NamedTuple):
     """What a parked getter wants: at most so many items, in this form."""
 
     limit: int
-    form: Callable[[list[_Item]], Any]
+    form: Callable[[list[Any], bool], Any]
+    """Gets the items, and whether the first one was on its way to somebody before."""
 
 
-def _one(items: list[_Item]) -> Any:
-    return items[0].value
+def _one(values: list[Any], _redelivered: bool) -> Any:
+    return values[0]
 
 
 _GET = _Get(1, _one)
 
 
-def _delivery(items: list[_Item]) -> Any:
-    return items[0].value, items[0].redelivered
+def _delivery(values: list[Any], redelivered: bool) -> Any:
+    return values[0], redelivered
 
 
-def _many(items: list[_Item]) -> Any:
-    return [item.value for item in items]
+def _many(values: list[Any], _redelivered: bool) -> Any:
+    return values
 
 
 def _empty() -> Any:
@@ -80,8 +74,12 @@ class Queue(SharedObject, Generic[V]):
     def __init__(self, maxsize: int = 0) -> None:
         self._maxsize = maxsize
         self._items: deque[_Item] = deque()
-        self._next_position = 0
-        self._unfinished = 0
+        self._put = 0
+        """How many items were ever put: the number of the last one."""
+        self._finished = 0
+        """How many of them are worked off, or of no use any more."""
+        self._redelivered: set[int] = set()
+        """The numbers of the items here that were on their way to somebody before."""
         self._shut_down = False
         self._drained = False
         """Shut down in such a way that items are of no use any more."""
@@ -90,7 +88,7 @@ class Queue(SharedObject, Generic[V]):
         self._joining = WaitQueue[None](self._serve_joining)
 
     def _held(self) -> Iterable[Any]:
-        return [item.value for item in self._items]
+        return [value for _, value in self._items]
 
     def _conflict(self, *arguments: Any) -> str | None:
         asked = arguments[0] if arguments else 0
@@ -103,31 +101,40 @@ class Queue(SharedObject, Generic[V]):
     def _room(self) -> bool:
         return self._maxsize <= 0 or len(self._items) < self._maxsize
 
+    @property
+    def _unfinished(self) -> int:
+        return self._put - self._finished
+
     def _append(self, value: Any) -> None:
-        self._next_position += 1
-        self._items.append(_Item(self._next_position, value))
-        self._unfinished += 1
+        self._put = number = self._put + 1
+        self._items.append((number, value))
 
     def _take(self, get: _Get) -> tuple[Any, Callable[[], None]]:
         """Take items off and return the getter's result, and what puts them back."""
         items = [self._items.popleft() for _ in range(min(get.limit, len(self._items)))]
-        result = get.form(items)
+        redelivered = items[0][0] in self._redelivered
+        self._redelivered.difference_update(number for number, _ in items)
+        result = get.form([value for _, value in items], redelivered)
         return result, partial(self._put_back, items)
 
     def _put_back(self, items: Sequence[_Item]) -> None:
         if self._drained:
-            self._unfinished = max(0, self._unfinished - len(items))
+            self._finish(len(items))
             self._serve_joining()
             return
         for item in reversed(items):
-            item.redelivered = True
+            self._redelivered.add(item[0])
             place = 0
-            for other in self._items:
-                if other.position > item.position:
+            for number, _ in self._items:
+                if number > item[0]:
                     break
                 place += 1
             self._items.insert(place, item)
         self._serve()
+
+    def _finish(self, count: int) -> None:
+        """Expect no `task_done` for so many items."""
+        self._finished = min(self._finished + count, self._put)
 
     def _serve(self) -> None:
         """Hand items to getters and room to putters until one of each pair is used up."""
@@ -155,7 +162,7 @@ class Queue(SharedObject, Generic[V]):
         if self._items:
             result, undo = self._take(get)
             waiter = Waiter.granted(result, undo)
-            if len(self._putters):
+            if self._putters.ready:
                 self._serve()
             return waiter
         if seconds == 0:
@@ -179,9 +186,9 @@ class Queue(SharedObject, Generic[V]):
             raise ShutDown
         # As in the stdlib, the timeout of a queue without limit is not looked at.
         seconds = _seconds(block, timeout) if self._maxsize > 0 else None
-        if self._room():
+        if self._maxsize <= 0 or self._room():
             self._append(item)
-            if len(self._getters):
+            if self._getters.ready:
                 self._serve()
             return None
         if seconds == 0:
@@ -213,7 +220,7 @@ class Queue(SharedObject, Generic[V]):
             raise Full
         for item in everything:
             self._append(item)
-        if len(self._getters):
+        if self._getters.ready:
             self._serve()
 
     @consumes
@@ -228,10 +235,13 @@ class Queue(SharedObject, Generic[V]):
             ValueError: a negative timeout.
         """
         items = self._items
-        if items and timeout is None and not len(self._putters):
+        if items and timeout is None and not self._putters.ready:
             # As _get(), for what is asked for most.
             item = items.popleft()
-            return Waiter.granted(item.value, partial(self._put_back, (item,)))
+            number, value = item
+            if self._redelivered:
+                self._redelivered.discard(number)
+            return Waiter.granted(value, partial(self._put_back, (item,)))
         return cast("V", self._get(_GET, block, timeout))
 
     @consumes
@@ -300,7 +310,7 @@ class Queue(SharedObject, Generic[V]):
         """
         if self._unfinished <= 0:
             raise ValueError("task_done() called too many times")
-        self._unfinished -= 1
+        self._finished += 1
         self._serve_joining()
 
     @waits
@@ -323,8 +333,9 @@ class Queue(SharedObject, Generic[V]):
         self._shut_down = True
         if immediate:
             self._drained = True
-            self._unfinished = max(0, self._unfinished - len(self._items))
+            self._finish(len(self._items))
             self._items.clear()
+            self._redelivered.clear()
             self._serve_joining()
         for putter in self._putters.pop_all():
             putter.fail(ShutDown())

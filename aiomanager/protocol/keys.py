@@ -427,8 +427,10 @@ class KeyCodec:
                 data = _pack(key)
             except UnicodeEncodeError:
                 data = _str(self, cast("str", key), 0)[0]
+            if len(data) <= MAX_KEY:
+                return data
             exact = True
-        elif kind is int and MIN_INT <= cast("int", key) <= MAX_INT:
+        elif kind is int and MIN_INT <= key <= MAX_INT:  # type: ignore[operator]  # pyright: ignore
             return _pack(key)
         else:
             data, exact = self.canonical(key, 0)
@@ -467,6 +469,13 @@ class KeyCodec:
 # --- the server's check -------------------------------------------------------------------------
 
 
+_SHORT: Final = bytes(
+    1 if first < 0x80 or first >= 0xE0 else first - 0x9F if 0xA0 <= first < 0xC0 else 0
+    for first in range(256)
+)
+"""The length of a small integer or a short text, by its first byte; of others 0."""
+
+
 def check_key(wire: object) -> bytes:
     """Return the key that came in: its canonical bytes, as a `SpelledKey` when it has a spelling.
 
@@ -475,16 +484,11 @@ def check_key(wire: object) -> bytes:
     """
     if type(wire) is bytes:
         try:
-            first = wire[0]
-            if 0xA0 <= first <= 0xBF:
-                if len(wire) == first - 0x9F:
-                    wire[1:].decode()
-                    return wire
-            elif first == 0xD9:
-                if len(wire) == wire[1] + 2 > 33:
-                    wire[2:].decode()
-                    return wire
-            elif (first < 0x80 or first >= 0xE0) and len(wire) == 1:
+            if len(wire) == _SHORT[wire[0]]:
+                wire[1:].decode()
+                return wire
+            if wire[0] == 0xD9 and len(wire) == wire[1] + 2 > 33:
+                wire[2:].decode()
                 return wire
         except (IndexError, UnicodeDecodeError):
             pass

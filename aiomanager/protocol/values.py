@@ -1003,15 +1003,15 @@ class _Base:
         Raises TypeError for a value that cannot be sent, TooLarge beyond a limit of size or depth.
         """
         kind = _kind_of(value)
-        if kind is str:
+        if kind is int:
+            if MIN_INT <= value <= MAX_INT:
+                return value  # type: ignore[no-any-return]
+        elif kind is str:
             size = len(value)
             if size <= MAX_SCALAR_STR and (value.isascii() or _short(value)):
-                return cast("str", value)
-        elif kind is int:
-            if MIN_INT <= value <= MAX_INT:
-                return cast("int", value)
+                return value  # type: ignore[no-any-return]
         elif kind is float or kind is bool or value is None:
-            return cast("Packed", value)
+            return value  # type: ignore[no-any-return]
         try:
             pair = self._packers.pop()
         except IndexError:

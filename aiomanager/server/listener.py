@@ -17,7 +17,6 @@ from aiomanager.client._process import AGENT, same_host
 from aiomanager.errors import ManagerError, ProtocolError, SessionLost
 from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, is_loopback
-from aiomanager.protocol.frames import FrameBuffer
 from aiomanager.protocol.handshake import IMPLICIT_KEEP, ServerHandshake, refuse
 from aiomanager.server.peer import can_tell, ending, pending, pidfd_of, read_all, socket_pidfd
 from aiomanager.sessions.server import ServerCore, ServerSession
@@ -64,14 +63,12 @@ class _Connection(asyncio.Protocol):
         self._handshake: ServerHandshake | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._session: ServerSession | None = None
-        self._frames: FrameBuffer = cast("Any", None)
         self._spoke = False
         """Whether a byte has come."""
         self._pid = 0
         self._pidfd = -1
         self._read_to = 0
         """The last answer that the client had read when it closed the connection."""
-        """Whether the client has read everything, when its end of the connection was closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -203,7 +200,6 @@ class _Connection(asyncio.Protocol):
         self._handshake = None
         agreed = handshake.agreed
         self._transport.write(welcome)
-        self._frames = FrameBuffer(server.core.limits["frame"])
         try:
             session.attach(
                 self._transport.write,

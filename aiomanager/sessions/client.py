@@ -41,6 +41,8 @@ from aiomanager.protocol.stream import BATCH, LIGHT, Stream
 
 __all__ = ("ClientSession", "error_of")
 
+_LONE_RESULTS: Final = tuple(header + bytes((0x94, RESULT)) for header in HEADERS)
+"""How short frames with a result begin, by the size of their payload."""
 _LIGHT_FRAME: Final = 8 * LIGHT
 """With a smaller limit of frames each call is looked at alone: it might be too large."""
 
@@ -73,6 +75,8 @@ class ClientSession(Generic[W]):
         self._window = limits.get("window", WINDOW)
         self._frames = FrameBuffer(limits["frame"])
         self._broken: ProtocolError | None = None
+        self._whole = True
+        """Whether what comes in next is the beginning of a message, and may be one."""
         self._attachment = 0
         self.last_id = 0
         """The id of the last call."""
@@ -144,21 +148,20 @@ class ClientSession(Generic[W]):
         The quick way of a client that makes one call at a time; its id is `last_id`.
         """
         stream = self.stream
-        payload = encode(
-            [CALL, stream.received, self.last_id + 1, object_id, name, arguments, owner]
-        )
+        call_id = self.last_id + 1
+        payload = encode([CALL, stream.received, call_id, object_id, name, arguments, owner])
         size = len(payload)
         if (
-            size > self._largest
-            or self.output
+            self.output
             or self._batch
             or self._kept
             or self._taken
             or self._dropped
             or self._held
+            or size > self._largest
         ):
             return None
-        self.last_id = call_id = self.last_id + 1
+        self.last_id = call_id
         self.calls[call_id] = waiting
         message = (HEADERS[size] if size <= SHORT else size.to_bytes(4, "big")) + payload
         # As stream.send(), without the call.
@@ -171,28 +174,17 @@ class ClientSession(Generic[W]):
         return message
 
     def lone_answer(self, data: bytes) -> list[Any] | None:
-        """Return the answer of the last call if `data` is just that; None: use `receive_data`."""
+        """Return the RESULT of the last call if `data` is just that; None: use `receive_data`."""
         size = len(data) - 4
-        if (
-            not 0 < size <= SHORT
-            or data[:4] != HEADERS[size]
-            or self._frames.rest
-            or self._frames.missing
-            or self._broken is not None
-        ):
+        if size > SHORT or data[:6] != _LONE_RESULTS[size] or not self._whole:
             return None
         try:
             message: list[Any] = unpack_message(data[4:])
-            kind, ack, call_id, _ = message
+            _, ack, call_id, _ = message
         except (ValueError, TypeError):
             return None
         stream = self.stream
-        if (
-            kind != RESULT
-            or call_id != self.last_id
-            or ack != stream.sent
-            or self.calls.pop(call_id, None) is None
-        ):
+        if call_id != self.last_id or ack != stream.sent or self.calls.pop(call_id, None) is None:
             return None
         # As stream.receive(), without the call: everything sent is confirmed.
         stream.acknowledged = ack
@@ -367,6 +359,7 @@ class ClientSession(Generic[W]):
         """
         if self._broken is not None:
             raise self._broken
+        self._whole = False
         answered: list[tuple[W, list[Any]]] = []
         stream = self.stream
         calls = self.calls
@@ -418,6 +411,8 @@ class ClientSession(Generic[W]):
                 raise
             # What came before is counted and does not come again: it must be told first.
             self._broken = error
+        else:
+            self._whole = not (self._frames.rest or self._frames.missing)
         stream.acknowledge(ack)
         self._send_held()
         return answered
@@ -434,6 +429,7 @@ class ClientSession(Generic[W]):
         self.output.clear()
         self._frames = FrameBuffer(self._largest)
         self._broken = None
+        self._whole = True
         self.goaway = None
 
     def attach(self, received: int) -> None:

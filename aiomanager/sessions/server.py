@@ -62,6 +62,8 @@ DEFAULT_LIMITS: Final = {
 }
 _KEEP: Final = bytes((0x93, KEEP))
 """How the payload of a KEEP begins."""
+_LONE_CALLS: Final = tuple(header + bytes((0x97, CALL)) for header in HEADERS)
+"""How short frames with a call begin, by the size of their payload."""
 OUTPUT: Final = 1 << 23
 """A session with so many bytes of unconfirmed answers executes nothing until some are confirmed."""
 MAX_ID: Final = 2**53 - 1
@@ -127,6 +129,7 @@ class ServerSession(Holder):
         "_inbox_bytes",
         "_last_kept",
         "_output",
+        "_quiet",
         "_read",
         "_rest",
         "_results",
@@ -175,6 +178,10 @@ class ServerSession(Holder):
         self._read = 0
         """How many messages a client had read that died; its grants in these are kept."""
         self._output: list[bytes] = []
+        self._quiet = False
+        """Whether a call that comes now can be answered at once: nothing is before it, neither on
+        its way in nor out, and a connection carries the session. Set by `_look` alone, and unset
+        whenever something of that may change."""
         self._dirty = False
         self._write: Write | None = None
         self._close: Close | None = None
@@ -203,6 +210,7 @@ class ServerSession(Holder):
         if self.ended:
             raise SessionLost("the session has ended")
         frames = self.stream.resume(received)
+        self._quiet = False
         if self._write is not None and self._close is not None:
             message = "the session continues on another connection"
             self._write(frame(encode([GOAWAY, self.stream.received, 109, message])))
@@ -228,10 +236,12 @@ class ServerSession(Holder):
         except ProtocolError as error:
             self.close(error.code, str(error))
             self.finish()
+        self._look()
         self._core.flush()
 
     def detach(self) -> None:
         """Lose the connection; the session waits for its client for `grace` seconds."""
+        self._quiet = False
         self._write = self._close = None
         self._output.clear()
         if self.ended or self._expiry is not None:
@@ -293,6 +303,7 @@ class ServerSession(Holder):
             return
         self.withdraw()
         self.ended = True
+        self._quiet = False
         if self._expiry is not None:
             self._expiry.cancel()
         calls, self._calls = self._calls, {}
@@ -314,97 +325,91 @@ class ServerSession(Holder):
         # As a rule one call comes alone, and is answered at once. It takes the way below, which
         # does the same as the general one in fewer steps.
         size = len(data) - 4
-        if (
-            0 < size <= SHORT
-            and data[:4] == HEADERS[size]
-            and not self._frames.rest
-            and not self._frames.missing
-            and not self._inbox
-            and not self._rest
-            and not self.ended
-        ):
+        if self._quiet and size <= SHORT and data[:6] == _LONE_CALLS[size]:
+            stream = self.stream
             try:
-                message = unpack_message(data[4:])
-                kind, ack, call_id, object_id, name, arguments, owner = message
+                _, ack, call_id, object_id, name, arguments, owner = unpack_message(data[4:])
                 entry = self._entries[object_id]
                 plan = entry.handlers[name]
-                quick = kind == CALL
-                values = plan.decoders[len(arguments)](arguments) if quick else ()
+                values = plan.decoders[len(arguments)](arguments)
+                quick = (
+                    ack == stream.sent
+                    and type(ack) is type(call_id) is type(object_id) is type(owner) is int
+                    and type(arguments) is list
+                    and 0 <= call_id <= MAX_ID
+                    and (not owner or 0 <= owner <= MAX_ID)
+                    and call_id not in self._calls
+                )
             except Exception:
                 quick = False
-            stream = self.stream
-            if (
-                quick
-                and ack == stream.sent
-                and type(kind) is type(ack) is type(call_id) is type(object_id) is int
-                and type(owner) is int
-                and 0 <= owner <= MAX_ID
-                and type(arguments) is list
-                and 0 <= call_id <= MAX_ID
-                and call_id not in self._calls
-                and self._write is not None
-                and not self._output
-                and not self.ended
-            ):
+            if quick:
                 self._last_kept = None
-                if self._implicit and self._calls:
+                if self._calls and self._implicit:
                     self._confirm(ack)
                 # As stream.receive(), without the call: everything sent is confirmed.
                 stream.acknowledged = ack
                 stream.kept.clear()
                 stream.kept_bytes = 0
                 stream.received += 1
-                stream.unsaid += size
+                target = entry.object
                 try:
-                    if plan.owned:
-                        caller = Caller(self, owner, self._core.hands.now())
-                        result = plan.body(entry.object, caller, *values)
+                    if plan.at_once:
+                        result = plan.body(target, *values)
+                        if plan.writes:
+                            target.version += 1
                     else:
-                        result = plan.body(entry.object, *values)
-                    if plan.writes:
-                        entry.object.version += 1
-                        if plan.waits and isinstance(result, Waiter):
-                            waiter = cast("Waiter[Any]", result)
-                            if not waiter.undoable:
-                                self._wait(call_id, object_id, plan, waiter)
-                                self._core.flush()
-                                return
-                            if plan.consumes:
-                                answer = stream.sent + 1
-                                self._calls[call_id] = _Call(waiter, plan, object_id, answer)
-                            result = waiter.value
-                    payload = encode([RESULT, stream.received, call_id, plan.encode_result(result)])
+                        if plan.owned:
+                            caller = Caller(self, owner, self._core.hands.now())
+                            result = plan.body(target, caller, *values)
+                        else:
+                            result = plan.body(target, *values)
+                        if plan.writes:
+                            target.version += 1
+                            if plan.waits and isinstance(result, Waiter):
+                                waiter: Waiter[Any] = result  # pyright: ignore[reportUnknownVariableType]
+                                if waiter.undo is None:
+                                    stream.unsaid += size
+                                    self._wait(call_id, object_id, plan, waiter)
+                                    self._core.flush()
+                                    return
+                                if plan.consumes:
+                                    answer = stream.sent + 1
+                                    self._calls[call_id] = _Call(waiter, plan, object_id, answer)
+                                result = waiter.value
+                    wire = None if result is None else plan.encode_result(result)
+                    payload = encode([RESULT, stream.received, call_id, wire])
+                    size = len(payload)
                     # What the body has caused for other calls of this session goes out first.
-                    general = bool(len(payload) > SHORT or self._store.handed_out or self._output)
-                    if general:
+                    if size > SHORT or self._output or self._store.handed_out:
                         self._finish_answer(payload)
+                        size = 0
                 except Exception as error:
                     self._store.handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
-                        plan.undo(entry.object, result, *values)
+                        plan.undo(target, result, *values)
                     call = self._calls.pop(call_id, None)
                     if call is not None:
                         call.waiter.cancel()
                     self._fail(call_id, error)
                     self._core.flush()
                     return
-                if not general:
-                    message = HEADERS[len(payload)] + payload
+                if size:
+                    message = HEADERS[size] + payload
                     # As stream.send(), without the call.
                     number = stream.sent + 1
                     stream.kept.append((number, message))
                     stream.sent = number
-                    stream.kept_bytes = len(message)
+                    stream.kept_bytes = size + 4
                     stream.told = stream.received
                     stream.unsaid = 0
-                    self._write(message)
+                    self._write(message)  # type: ignore[misc]  # pyright: ignore[reportOptionalCall]
                 if self._core.dirty:
                     self._core.flush()
                 return
-        elif data[4:6] == _KEEP and not self._frames.rest and not self._frames.missing:
+        elif self._quiet and data[4:6] == _KEEP:
             # What a blocking client sends ahead of its next call.
             end = 4 + int.from_bytes(data[:4], "big")
-            if 6 < end < len(data) and not self._inbox and not self._rest and not self.ended:
+            if 6 < end < len(data):
                 self._keep_one(data[4:end])
                 self.receive_data(data[end:])
                 return
@@ -816,6 +821,7 @@ class ServerSession(Holder):
 
     def _put_out(self, message: bytes) -> None:
         if self._write is not None:
+            self._quiet = False
             self._output.append(message)
             if not self._dirty:
                 self._dirty = True
@@ -827,6 +833,14 @@ class ServerSession(Holder):
         if self._output and self._write is not None:
             output, self._output = self._output, []
             self._write(output[0] if len(output) == 1 else b"".join(output))
+        self._look()
+
+    def _look(self) -> None:
+        """See whether a call that comes now can be answered at once."""
+        frames = self._frames
+        self._quiet = self._write is not None and not (
+            frames.rest or frames.missing or self._inbox or self._rest or self._output or self.ended
+        )
 
     @property
     def waiting(self) -> int:

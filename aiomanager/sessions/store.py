@@ -184,16 +184,18 @@ class Store:
     # Values
 
     def _encode(self, value: Any) -> Packed:
-        if type(value) is self.stored:
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is self.stored:
             packed: Packed = value.packed()
         else:
-            kind = type(value)  # pyright: ignore[reportUnknownVariableType]
-            if value is None or kind is bool or kind is float:
-                return cast("Packed", value)
-            if kind is str and value.isascii() and len(value) <= MAX_SCALAR_STR:
-                return cast("Packed", value)
-            if kind is int and _INT_LOW <= value <= _INT_HIGH:
-                return cast("Packed", value)
+            if kind is int:
+                if _INT_LOW <= value <= _INT_HIGH:
+                    return value  # type: ignore[no-any-return]
+            elif kind is str:
+                if value.isascii() and len(value) <= MAX_SCALAR_STR:
+                    return value  # type: ignore[no-any-return]
+            elif value is None or kind is bool or kind is float:
+                return value  # type: ignore[no-any-return]
             packed = self._codec.pack(value, None)
         if type(packed) is list:
             self.handed_out.extend(cast("list[int]", packed[1]))
@@ -205,6 +207,8 @@ class Store:
 
     def _decode(self, packed: Any) -> Any:
         kind = type(packed)  # pyright: ignore[reportUnknownVariableType]
+        if kind is int:
+            return packed
         if kind is bytes and packed:
             return self.stored(packed)
         if kind is list:
@@ -212,7 +216,7 @@ class Store:
             for object_id in packed[1]:
                 self.entry(object_id)
             return self.stored(packed[0], self.stored.refer(packed[1]))
-        if kind is str or kind is int or packed is None or kind is bool or kind is float:
+        if kind is str or packed is None or kind is bool or kind is float:
             return packed
         raise BadEncoding(f"{packed!r:.40} is no value on the wire")
 

@@ -159,7 +159,7 @@ def _is_there(it: Any, name: str, waiter: Any) -> object:
 
 def _check_order(queue: Any) -> None:
     """Raise unless the items of a queue are where they belong, also those that came back."""
-    places = [item.position for item in queue._items]
+    places = [number for number, _ in queue._items]
     if places != sorted(places):
         raise Broken(f"the places of the items in a queue are {places}")
 
