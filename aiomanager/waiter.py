@@ -298,6 +298,7 @@ class Holder:
     __slots__ = (
         "_held",
         "_staying",
+        "away",
         "deadlocks",
         "description",
         "fences",
@@ -326,6 +327,8 @@ class Holder:
         """Names the session in messages to people, such as "pid 4182"."""
         self.deadlocks = deadlocks
         """The waits of all sessions of the store in which circles are looked for."""
+        self.away = False
+        """Whether its client cannot be reached at the moment: it is granted nothing."""
         self.in_good_order = False
         """Whether the client itself ends the session, and has not died."""
         self._held: dict[Hashable, Callable[[], None]] = {}

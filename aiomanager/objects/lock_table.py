@@ -149,9 +149,9 @@ class LockTable(SharedObject, Generic[K]):
             self._give_if_first(one)
 
     def _give_if_first(self, claim: _Claim) -> None:
-        if claim.behind or claim.settled:
-            return
         holder = claim.caller.holder
+        if claim.behind or claim.settled or holder.away:  # who is away is about to step aside
+            return
         claim.since = holder.now()
         claim.fence = next(holder.fences)
         holder.hold(claim, partial(self._drop, claim), stays=claim.caller.owner == ANYBODY)

@@ -228,6 +228,7 @@ class ServerSession(Holder):
         self._read = 0
         if frames:
             write(b"".join(frames))
+        self.away = False
         for call in list(self._calls.values()):
             call.waiter.resume()
         # The count may have made room for answers, and nothing else may come from the client.
@@ -246,6 +247,7 @@ class ServerSession(Holder):
         self._output.clear()
         if self.ended or self._expiry is not None:
             return
+        self.away = True
         for call in self._calls.values():
             call.waiter.suspend()
         self._expiry = self._core.hands.call_later(self.grace, self._expire)
@@ -286,6 +288,7 @@ class ServerSession(Holder):
 
     def withdraw(self) -> None:
         """Wait for nothing any more: the session is about to end."""
+        self.away = True
         for call in self._calls.values():
             call.waiter.listener = None
             if call.timer is not None:
@@ -970,6 +973,8 @@ class ServerCore:
         if client is None:
             return
         sessions = [self.sessions[session_id] for session_id in client.sessions]
+        for session in sessions:
+            session.away = True
         for session in sessions:
             # A child that it forked may still hold the socket.
             session.close(SessionLost.code, "the client's process has ended")

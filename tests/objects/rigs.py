@@ -274,6 +274,7 @@ class PureRig(Rig):
         mine = [
             waiter for number, waiter in self.parked if number == session and waiter.state != "kept"
         ]
+        self.holders[session].away = True
         for waiter in mine:
             waiter.listener = None
             waiter.suspend()

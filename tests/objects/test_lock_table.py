@@ -234,6 +234,26 @@ def test_who_has_no_connection_lets_others_pass_and_is_next_when_back() -> None:
     assert third.done
 
 
+def test_who_has_no_connection_makes_no_way_for_himself() -> None:
+    rig = SessionRig()
+    table = rig.make(LockTable)
+    with rig.as_(0):
+        table.acquire("b")
+    with rig.as_(1, 1):
+        both = table.acquire_keys(["a", "b"])
+    with rig.as_(1, 2):
+        one = table.acquire_keys(["a"])
+    rig.servers[1].detach()
+    assert not rig.store.entries[table._reference.object_id].object.locked("a")
+    rig.servers[1].attach(rig.ways[1].append, lambda: None, rig.clients[1].stream.received)
+    rig.pump()
+    assert (both.done, one.done) == (False, False)
+    with rig.as_(0):
+        table.release("b")
+    assert both.done
+    assert not one.done
+
+
 def test_what_would_close_a_circle_is_refused(rig: Rig) -> None:
     table = rig.make(LockTable)
     with rig.as_(1):
