@@ -179,9 +179,9 @@ class ServerSession(Holder):
         """How many messages a client had read that died; its grants in these are kept."""
         self._output: list[bytes] = []
         self._quiet = False
-        """Whether a call that comes now can be answered at once: nothing is before it, neither on
-        its way in nor out, and a connection carries the session. Set by `_look` alone, and unset
-        whenever something of that may change."""
+        """Whether a call that comes now can be carried out at once: nothing that came is before it,
+        and a connection carries the session. Set by `_look` alone, and unset when that may
+        change."""
         self._dirty = False
         self._write: Write | None = None
         self._close: Close | None = None
@@ -373,6 +373,8 @@ class ServerSession(Holder):
                                 if waiter.undo is None:
                                     stream.unsaid += size
                                     self._wait(call_id, object_id, plan, waiter)
+                                    if stream.ack_due:
+                                        self._put_out(frame(encode([ACK, stream.tell()])))
                                     self._core.flush()
                                     return
                                 if plan.consumes:
@@ -472,6 +474,7 @@ class ServerSession(Holder):
             if stream.ack_due:
                 self._put_out(frame(encode([ACK, stream.tell()])))
         finally:
+            self._look()
             self.flush()
             if self._core.dirty:
                 self._core.flush()
@@ -824,7 +827,6 @@ class ServerSession(Holder):
 
     def _put_out(self, message: bytes) -> None:
         if self._write is not None:
-            self._quiet = False
             self._output.append(message)
             if not self._dirty:
                 self._dirty = True
@@ -836,13 +838,12 @@ class ServerSession(Holder):
         if self._output and self._write is not None:
             output, self._output = self._output, []
             self._write(output[0] if len(output) == 1 else b"".join(output))
-        self._look()
 
     def _look(self) -> None:
-        """See whether a call that comes now can be answered at once."""
+        """See whether a call that comes now can be carried out at once."""
         frames = self._frames
         self._quiet = self._write is not None and not (
-            frames.rest or frames.missing or self._inbox or self._rest or self._output or self.ended
+            frames.rest or frames.missing or self._inbox or self._rest or self.ended
         )
 
     @property

@@ -224,7 +224,8 @@ def test_the_server_compares_as_python_does(left: Any, right: Any) -> None:
     if answer and a == b:
         return
     try:
-        expected = left == right
+        # As what arrives: an object is equal to itself in a container, though it is a NaN.
+        expected = left == client.decode(b)
     except decimal.InvalidOperation:
         expected = False
     assert answer == expected

@@ -596,6 +596,21 @@ def test_what_comes_without_answers_is_acknowledged(line: Line) -> None:
     ]
 
 
+def test_calls_that_wait_are_acknowledged_though_each_came_alone(line: Line) -> None:
+    queue = line.make("Queue")
+    before = line.received
+    answers = [line.call(queue, "get") for _ in range(2 * ACK_FRAMES)]
+    acks = [[ACK, before + count] for count in (ACK_FRAMES, 2 * ACK_FRAMES)]
+    assert [answer for answer in answers if answer] == acks
+
+
+def test_large_calls_that_wait_are_acknowledged_by_their_bytes(line: Line) -> None:
+    queue = line.make("Queue", 1)
+    line.call(queue, "put", 0)
+    answers = [line.call(queue, "put", "x" * 400) for _ in range(ACK_FRAMES - 1)]
+    assert [answer[0] for answer in answers if answer] == [ACK]
+
+
 def test_what_a_call_causes_for_another_of_its_session_goes_out_first(line: Line) -> None:
     event = line.make("Event")
     line.send([CALL, 50, event, "wait", [], 0])
