@@ -354,6 +354,7 @@ class ServerSession(Holder):
                 stream.kept.clear()
                 stream.kept_bytes = 0
                 stream.received += 1
+                stream.unsaid += size
                 target = entry.object
                 try:
                     if plan.at_once:
@@ -371,7 +372,6 @@ class ServerSession(Holder):
                             if plan.waits and isinstance(result, Waiter):
                                 waiter: Waiter[Any] = result  # pyright: ignore[reportUnknownVariableType]
                                 if waiter.undo is None:
-                                    stream.unsaid += size
                                     self._wait(call_id, object_id, plan, waiter)
                                     if stream.ack_due:
                                         self._put_out(frame(encode([ACK, stream.tell()])))
