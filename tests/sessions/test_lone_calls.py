@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aiomanager.protocol.frames import frame
 from aiomanager.errors import ProtocolError
+from aiomanager.protocol.frames import frame
 from aiomanager.protocol.messages import (
     ACK,
     CALL,
