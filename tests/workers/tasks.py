@@ -102,15 +102,20 @@ def hold(lock: Any, ready: Any) -> None:
     threading.Event().wait()
 
 
-def hold_with_grandchild(lock: Any, ready: Any, pids: Any) -> None:
-    """As `hold`; a process that Python did not fork keeps the connection open meanwhile."""
-    assert lock.acquire()
+def _fork_unseen() -> int:
+    """Fork a child of which Python does not know, so that it closes nothing; return its pid."""
     libc = ctypes.CDLL(None)
-    pid = libc.fork()
+    pid = int(libc.fork())
     if pid == 0:
         while True:
             libc.pause()
-    pids.append(pid)
+    return pid
+
+
+def hold_with_grandchild(lock: Any, ready: Any, pids: Any) -> None:
+    """As `hold`; a process that Python did not fork keeps the connection open meanwhile."""
+    assert lock.acquire()
+    pids.append(_fork_unseen())
     ready.set()
     threading.Event().wait()
 
@@ -131,12 +136,7 @@ def hold_all(things: Any, grandchild: bool, ready: Any, pids: Any) -> None:
     threading.Thread(target=sleep, daemon=True).start()
     threading.Thread(target=barrier.wait, daemon=True).start()
     if grandchild:
-        libc = ctypes.CDLL(None)
-        pid = libc.fork()
-        if pid == 0:
-            while True:
-                libc.pause()
-        pids.append(pid)
+        pids.append(_fork_unseen())
     ready.set()
     threading.Event().wait()
 
