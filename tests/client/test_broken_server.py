@@ -3,7 +3,8 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -30,19 +31,28 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
+        with _serving(listening, lambda sock: _break(sock, request.param)):
+            yield f"unix://{path}"
 
-        def serve() -> None:
-            while True:
-                try:
-                    sock, _ = listening.accept()
-                except OSError:
-                    return
-                with sock:
-                    _break(sock, request.param)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"unix://{path}"
+@contextmanager
+def _serving(listening: socket.socket, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Have a thread serve those who connect, one after the other, and close each connection."""
+
+    def accept() -> None:
+        while True:
+            try:
+                sock, _ = listening.accept()
+            except OSError:
+                return
+            with sock:
+                serve(sock)
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        yield
+    finally:
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
 
@@ -110,22 +120,11 @@ async def test_the_next_session_begins_while_the_lost_one_is_closed(url: str) ->
 @pytest.fixture(params=[b"HTTP/1.1 400 Bad Request\r\n", b"\0" * 64, b"\0\0\0\x04abcd", b""])
 def other(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of what is no server of ours: it says something and closes."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            while True:
-                try:
-                    sock, _ = listening.accept()
-                except OSError:
-                    return
-                with sock:
-                    sock.sendall(request.param)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        _serving(listening, lambda sock: sock.sendall(request.param)),
+    ):
         yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
 
 
 async def test_what_is_no_server_is_named(other: str) -> None:
