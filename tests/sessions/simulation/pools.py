@@ -1,7 +1,7 @@
 """Pools: each part of a job is done, by another worker if one dies, and told exactly once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +151,34 @@ class Pools(Book):
             for _ in range(self.random.choice((1, 2, 4)))
         ]
 
+    def submit(
+        self,
+        task: Task,
+        name: str,
+        arguments: tuple[Any, ...],
+        rest: tuple[Any, list[Any]] | None,
+        pauses: tuple[float, ...] = (),
+    ) -> Generator[Any, Any, Ref | None]:
+        """Have something done; return what will tell what comes of it, or None if nothing will.
+
+        `rest`: the operation that adds the parts which `arguments` lack, and these.
+        """
+        reply: Reply = yield Request(self.pool, Pool.operations[name], arguments, False)
+        not_failed(reply)
+        if reply.how != "done":
+            return None
+        made: Ref = reply.value
+        if rest is not None:
+            operation, parts = rest
+            if pauses:
+                yield Pause(self.random.choice(pauses))
+            reply = yield Request(made.object_id, operation, (parts, True), False)
+            not_failed(reply)
+            if reply.how != "done":
+                task.app.let_go(made)
+                return None
+        return made
+
     def ask(self, task: Task) -> Steps:
         """Have something done, and wait for what comes of it."""
         random = self.random
@@ -162,22 +190,14 @@ class Pools(Book):
         callback = f"after {parts}" if random.random() < 0.3 else None
         whole = kind == CALL or random.random() < 0.7
         arguments = (kind, "f", wire if whole else wire[:1], whole, callback)
-        reply: Reply = yield Request(self.pool, Pool.operations["submit"], arguments, False)
-        not_failed(reply)
-        if reply.how != "done":
+        pauses = (0.0, 0.02, 0.3)
+        rest = None if whole else (Job.operations["add"], wire[1:])
+        job = yield from self.submit(task, "submit", arguments, rest, pauses)
+        if job is None:
             return
-        job: Ref = reply.value
-        if not whole:
-            operation = Job.operations["add"]
-            yield Pause(random.choice((0.0, 0.02, 0.3)))
-            reply = yield Request(job.object_id, operation, (wire[1:], True), False)
-            not_failed(reply)
-            if reply.how != "done":
-                task.app.let_go(job)
-                return
         for timeout in (random.choice((0.02, 0.3)), random.choice((0.3, None)), None):
             operation = Job.operations["outcome"]
-            reply = yield Request(job.object_id, operation, (timeout,))
+            reply: Reply = yield Request(job.object_id, operation, (timeout,))
             self.check_failed(reply)
             if reply.how == "done":
                 self.check_job(kind, parts, callback, *reply.value)
@@ -234,23 +254,15 @@ class Pools(Book):
         parts = self.parts()
         ordered, whole = random.random() < 0.5, random.random() < 0.5
         arguments = (EACH, "f", parts if whole else parts[:1], whole, ordered)
-        reply: Reply = yield Request(self.pool, Pool.operations["submit_each"], arguments, False)
-        not_failed(reply)
-        if reply.how != "done":
+        rest = None if whole else (Results.operations["feed"], parts[1:])
+        results = yield from self.submit(task, "submit_each", arguments, rest)
+        if results is None:
             return
-        results: Ref = reply.value
-        if not whole:
-            operation = Results.operations["feed"]
-            reply = yield Request(results.object_id, operation, (parts[1:], True), False)
-            not_failed(reply)
-            if reply.how != "done":
-                task.app.let_go(results)
-                return
         got: list[tuple[int, Any]] = []
         while True:
             timeout = random.choice((None, 0.05, 0.3))
             operation = Results.operations["take"]
-            reply = yield Request(results.object_id, operation, (2, timeout))
+            reply: Reply = yield Request(results.object_id, operation, (2, timeout))
             not_failed(reply, ResultTimeout)
             if reply.how in ("lost", "completed") or (reply.how == "done" and not reply.value):
                 break
