@@ -19,6 +19,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from aiomanager.client._async import CLOSE_SECONDS, CONNECT_SECONDS, Answer, AsyncChannel, Carrier
 from aiomanager.client._asyncio import close_descriptor
 from aiomanager.client._channel import (
+    READ,
     Endpoint,
     handshake_for,
     refused,
@@ -36,7 +37,6 @@ __all__ = ("AnyioChannel",)
 
 log = logging.getLogger("aiomanager.client")
 
-_READ = 1 << 16
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
@@ -113,7 +113,7 @@ class _Connection:
         await self.stream.send(handshake.start())
         while handshake.welcome is None:
             try:
-                data = await self.stream.receive(_READ)
+                data = await self.stream.receive(READ)
             except anyio.EndOfStream:
                 handshake.receive_eof()
                 raise ConnectionLost("the server closed the connection") from None
@@ -260,7 +260,7 @@ class AnyioChannel(AsyncChannel):
     async def _read(self, connection: _Connection) -> None:
         try:
             while True:
-                data = await connection.stream.receive(_READ)
+                data = await connection.stream.receive(READ)
                 self.data_received(connection, data)
         except _GONE:
             return

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 from weakref import WeakSet
 
 from aiomanager.client._channel import (
+    READ,
     ChannelBase,
     Endpoint,
     handshake_for,
@@ -47,7 +48,6 @@ from aiomanager.stored import ABSENT
 
 __all__ = ("BlockingChannel",)
 
-_READ = 1 << 16
 _ACQUIRES: Final[frozenset[Any]] = frozenset(
     {Lockable.acquire_fenced, cast("Any", LockTable).acquire_keys}
 )
@@ -105,7 +105,7 @@ class _Connection:
             else:
                 try:
                     self._socket.sendall(lone)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
-                    data = self._socket.recv(_READ) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                    data = self._socket.recv(READ) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
                 except OSError:
                     self._resume()
                     data = self._read()
@@ -216,7 +216,7 @@ class _Connection:
                 data, self._pending = self._pending, b""
                 return data
             try:
-                data = self._socket.recv(_READ)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                data = self._socket.recv(READ)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
             except OSError:
                 data = b""
             if data:

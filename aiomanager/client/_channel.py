@@ -41,6 +41,7 @@ from aiomanager.sessions.plans import Leaves, Plan, Plans
 
 __all__ = (
     "LENT",
+    "READ",
     "Book",
     "ChannelBase",
     "Endpoint",
@@ -59,6 +60,9 @@ __all__ = (
 
 LENT: Final = 300.0
 """Seconds for which a process keeps the object of a proxy that it pickled."""
+READ: Final = 1 << 16
+"""How many bytes are read at a time, into a buffer that is made for each read: in some programs
+glibc maps and unmaps one of more than 128 kB anew each time."""
 MIN_KEY: Final = 16
 
 
