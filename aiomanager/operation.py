@@ -96,6 +96,8 @@ Elements: TypeAlias = Annotated[Iterable[K], "set"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 
 
 class Shape(NamedTuple):
@@ -361,6 +363,8 @@ class Operation(Generic[P, R]):
         """What puts everything back when the answer is too large to be sent."""
         self.live_side: Callable[..., Any] | None = None
         """What a live view does instead: its result holds live nodes."""
+        self.holds = 0
+        """1: what it gives is for its caller alone to release. -1: it releases that."""
         self.signature = signature_of(body, 2 if owned else 1)
         parameters = self.signature.parameters
         self.parameters = parameters
@@ -408,6 +412,15 @@ class Operation(Generic[P, R]):
         """
         self.live_side = body
         return body
+
+    def released_by(self, release: "Operation[Q, S]") -> "Operation[Q, S]":
+        """Declare that what this one gives must be released by its caller, and by which operation.
+
+        Nobody else could: it is free when the thread of a blocking caller has ended. Not so what
+        is for a named `owner`, if the operation has that parameter.
+        """
+        self.holds, release.holds = 1, -1
+        return release
 
 
 class Composite(Generic[P, R]):

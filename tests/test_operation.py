@@ -270,6 +270,14 @@ def test_the_decorator_says_the_kind() -> None:
         assert operation.signature.required == 0
 
 
+def test_a_release_belongs_to_what_it_releases() -> None:
+    def known(self: Any, caller: Caller) -> int: ...
+
+    take, leave, other = acquires(known), owned(known), owned(known)
+    assert take.released_by(leave) is leave
+    assert (take.holds, leave.holds, other.holds) == (1, -1, 0)
+
+
 # Shared classes
 
 

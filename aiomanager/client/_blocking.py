@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any
 from weakref import WeakSet
 
 from aiomanager.client._channel import (
@@ -36,8 +36,6 @@ from aiomanager.errors import (
     ServerBusy,
     SessionLost,
 )
-from aiomanager.objects.lock_table import LockTable
-from aiomanager.objects.locking import Lockable
 from aiomanager.operation import Operation, drive_blocking
 from aiomanager.protocol.handshake import IMPLICIT_KEEP, Resume, Welcome
 from aiomanager.protocol.messages import ERROR
@@ -47,13 +45,6 @@ from aiomanager.sessions.plans import Plan
 from aiomanager.stored import ABSENT
 
 __all__ = ("BlockingChannel",)
-
-_ACQUIRES: Final[frozenset[Any]] = frozenset(
-    {Lockable.acquire_fenced, cast("Any", LockTable).acquire_keys}
-)
-_RELEASES: Final[frozenset[Any]] = frozenset(
-    {Lockable.release, cast("Any", LockTable).release_keys}
-)
 
 
 class _Connection:
@@ -164,9 +155,9 @@ class _Connection:
 
         What was acquired for an owner that was named outlives the thread.
         """
-        if plan.operation in _RELEASES:
+        if plan.holds < 0:
             self.held = max(0, self.held - 1)
-        elif plan.operation in _ACQUIRES and result and (len(wire) < 3 or wire[2] is None):
+        elif plan.holds and result and (len(wire) < 3 or wire[2] is None):
             self.held += 1
 
     def nested(self) -> "_Connection":

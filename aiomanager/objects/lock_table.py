@@ -230,6 +230,7 @@ class LockTable(SharedObject, Generic[K]):
             claim.look_out()
         return claim
 
+    @acquire_keys.released_by
     @owned
     def release_keys(self, caller: Caller, keys: list[K], owner: str | None = None) -> None:
         """Release `keys`, all or some of those that the caller has, as `owner` if named.

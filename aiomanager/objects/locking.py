@@ -268,6 +268,7 @@ class Lockable(SharedObject):
         """
         return self._mutex.acquire(caller.named(owner), wait_time(blocking, timeout))
 
+    @acquire_fenced.released_by
     @owned
     def release(self, caller: Caller, owner: str | None = None) -> None:
         """Release the lock, as `owner` if named; the longest waiting caller gets it.

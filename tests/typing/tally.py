@@ -1,6 +1,6 @@
 """A user's own shared type, in a module of its own: nothing in the package knows it."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from aiomanager import (
@@ -27,6 +27,8 @@ class Tally(SharedObject):
         self._voters: set[Any] = set()
         self._waiting = WaitQueue[int](self._serve)
         self._seats = seats
+        self._taken: dict[Callable[[], None], Any] = {}
+        """Who has a seat, by what gives it back."""
 
     def _serve(self) -> None:
         while (first := self._waiting.first()) is not None and first.request <= len(self._voters):
@@ -72,14 +74,29 @@ class Tally(SharedObject):
         if not self._seats:
             return False
         self._seats -= 1
-        seat = object()
 
         def give_back() -> None:
-            caller.holder.let_go(seat)
+            del self._taken[give_back]
+            caller.holder.let_go(give_back)
             self._seats += 1
 
-        caller.holder.hold(seat, give_back)
+        self._taken[give_back] = caller.identity
+        caller.holder.hold(give_back, give_back)
         return Waiter.granted(True, give_back)
+
+    @take_seat.released_by
+    @owned
+    def leave_seat(self, caller: Caller) -> None:
+        """Leave a seat, as only who has taken it may.
+
+        Raises:
+            RuntimeError: the caller has no seat.
+        """
+        for give_back, who in self._taken.items():
+            if who == caller.identity:
+                give_back()
+                return
+        raise RuntimeError(f"{caller} has no seat")
 
     @reads
     def seats(self) -> int:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+import threading
 from pathlib import Path
 
 import anyio
@@ -80,6 +81,28 @@ def test_sync_and_other_processes() -> None:
                 break
             anyio.run(anyio.sleep, 0.01)
         assert tally.seats() == 9, "the seat of a process that ended is free again"
+
+
+def test_what_only_its_caller_may_release_is_free_when_his_thread_has_ended() -> None:
+    with aiomanager.sync.Manager(types=[Tally]) as manager:
+        tally = manager.create(SyncTallyProxy, [], seats=1)
+
+        def come_and_go() -> None:
+            assert tally.take_seat()
+            tally.leave_seat()
+
+        for work in (come_and_go, come_and_go, tally.take_seat):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            for _ in range(200):
+                if tally.seats():
+                    break
+                anyio.run(anyio.sleep, 0.01)
+            assert tally.seats() == 1
+            # Only who leaves while he holds something takes his session with him.
+            handed_on = work is come_and_go
+            assert (manager.statistics()["sessions"] == 2) is handed_on
 
 
 def test_the_faces_know_each_other() -> None:
