@@ -373,6 +373,12 @@ class Operation(Generic[P, R]):
             None,
         )
         """The position of the default that stays with the caller, or None."""
+        self.owner_index = next(
+            (i for i, parameter in enumerate(parameters) if parameter.name == "owner"), None
+        )
+        """The position of the name of an owner who is not the calling task or thread, or None."""
+        self.keyed = bool(parameters) and parameters[0].shape == Shape("list", (Shape("key"),))
+        """Whether the operation is one for each key of a list."""
 
     def __repr__(self) -> str:
         return f"<operation {self.body.__qualname__}>"

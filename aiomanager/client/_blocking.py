@@ -59,8 +59,8 @@ class _Connection:
         """The id of the last call that came to its end, while the connection is dirty."""
         self.busy = False
         """Whether a call is under way, on this thread's stack."""
-        self.held = 0
-        """How many locks this thread has that only it may release."""
+        self.held: dict[int, int] = {}
+        """What this thread has that only it may release: how many times over, by the object."""
         self._nested: _Connection | None = None
         self._pending = b""
         """What came behind the handshake: it belongs to the session."""
@@ -114,7 +114,7 @@ class _Connection:
                         # its own: it dies with the session, and the next call confirms it.
                         self._send()
                 if plan.owned:
-                    self._count_locks(plan, wire, result)
+                    self._count_locks(plan, object_id, wire, result)
         except BaseException:
             try:
                 self._interrupted()
@@ -141,7 +141,7 @@ class _Connection:
             self._dirty = True
             self.session.post(object_id, plan.name, wire, owner)
             self._send()
-            self._count_locks(plan, wire, None)
+            self._count_locks(plan, object_id, wire, None)
         except BaseException:
             try:
                 self._interrupted()
@@ -150,15 +150,25 @@ class _Connection:
             raise
         self.busy = self._dirty = False
 
-    def _count_locks(self, plan: Plan, wire: list[Any], result: Any) -> None:
-        """Know whether the thread has a lock; one too many is no harm, a new session costs little.
+    def _count_locks(self, plan: Plan, object_id: int, wire: list[Any], result: Any) -> None:
+        """Know what locks the thread has.
 
-        What was acquired for an owner that was named outlives the thread.
+        One too many is little harm, as a session that ends costs little. With one too few, a lock
+        would be nobody's to release. What was acquired for a named owner outlives the thread.
         """
-        if plan.holds < 0:
-            self.held = max(0, self.held - 1)
-        elif plan.holds and result and (len(wire) < 3 or wire[2] is None):
-            self.held += 1
+        operation = plan.operation
+        if operation is None or not operation.holds:
+            return
+        named = operation.owner_index
+        if named is not None and len(wire) > named and wire[named] is not None:
+            return
+        number = len(set(wire[0])) if operation.keyed else 1
+        if operation.holds < 0:
+            left = self.held.pop(object_id, 0) - number
+        else:
+            left = self.held.get(object_id, 0) + (number if result else 0)
+        if left > 0:
+            self.held[object_id] = left
 
     def nested(self) -> "_Connection":
         """Return the connection for calls out of a signal handler or finalizer in a call here."""

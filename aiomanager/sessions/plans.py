@@ -47,7 +47,6 @@ class Plan:
         "decoders",
         "encode_result",
         "encoders",
-        "holds",
         "name",
         "operation",
         "owned",
@@ -72,7 +71,6 @@ class Plan:
         self.waits = operation is not None and operation.waits
         self.consumes = operation is not None and operation.consumes
         self.writes = operation is not None and operation.writes
-        self.holds = 0 if operation is None else operation.holds
         self.undo = None if operation is None else operation.undo
         self.at_once = operation is not None and not (operation.owned or operation.waits)
         """Whether the operation need not know its caller, and answers at once."""

@@ -210,13 +210,68 @@ def test_what_is_held_for_a_named_owner_outlives_the_thread() -> None:
         table.release("a", owner="job")
 
 
+@pytest.mark.parametrize("start", [aiomanager.sync.Manager, aiomanager.multiprocessing.Manager])
+def test_other_releases_do_not_hide_what_an_ended_thread_had(start: Any) -> None:
+    with start() as manager:
+        kept, lock, condition = manager.RLock(), manager.Lock(), manager.Condition()
+
+        def plain() -> None:
+            kept.acquire()
+            with lock:  # in the drop-in, anybody may release it
+                pass
+
+        def again() -> None:
+            with lock, condition:
+                kept.acquire()
+                kept.acquire()
+            kept.release()
+
+        for work in (plain, again):
+            in_a_thread(work)
+            assert kept.acquire(timeout=SECONDS)
+            kept.release()
+
+
+def test_a_named_owners_release_does_not_hide_what_an_ended_thread_had() -> None:
+    with aiomanager.sync.Manager() as manager:
+        kept, lock, table = manager.RLock(), manager.Lock(), manager.LockTable()
+
+        def work() -> None:
+            kept.acquire()
+            lock.acquire(owner="job")
+            lock.release(owner="job")
+            with table("a", owner="job"):
+                pass
+
+        in_a_thread(work)
+        assert kept.acquire(timeout=SECONDS)
+
+
+def test_keys_that_an_ended_thread_has_not_released_are_free() -> None:
+    with aiomanager.sync.Manager() as manager:
+        table = manager.LockTable()
+
+        def work() -> None:
+            table.acquire("a", "b", "b")
+            table.release("a", "a")
+
+        in_a_thread(work)
+        assert table.acquire("b", timeout=SECONDS)
+
+
 def test_threads_that_release_their_locks_hand_their_session_on() -> None:
     with aiomanager.sync.Manager() as manager:
         lock, table, condition = manager.RLock(), manager.LockTable(), manager.Condition()
 
         def work() -> None:
-            with lock, lock, table("a", "b"):
+            with lock, lock, table("a", "b", "a"):
                 pass
+            with table("a", "b"):
+                table.acquire("c", owner="job")
+                table.release("c", owner="job")
+            table.acquire("a", "b")
+            table.release("b")
+            table.release("a")
             with condition:
                 condition.wait(0.001)
             lock.acquire()
