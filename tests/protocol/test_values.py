@@ -165,6 +165,14 @@ leaves = st.one_of(
     st.builds(msgpack.ExtType, st.sampled_from([0, 15, 18, 19, 20, 31]), st.binary(max_size=20)),
     st.builds(msgpack.Timestamp, st.integers(-(1 << 60), 1 << 60), st.integers(0, 999_999_999)),
 )
+
+
+def as_dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return a dict that can be encoded: a NaN in a key makes two of what is one on the wire."""
+    by_encoding = {pack(plain_client.encode(key)): (key, item) for key, item in pairs}
+    return dict(by_encoding.values())
+
+
 hashables = st.recursive(
     hashable_leaves,
     lambda inner: st.one_of(
@@ -177,7 +185,7 @@ anything = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=5),
         st.lists(inner, max_size=5).map(tuple),
-        st.lists(st.tuples(hashables, inner), max_size=5).map(dict),
+        st.lists(st.tuples(hashables, inner), max_size=5).map(as_dict),
         st.lists(hashables, max_size=4).map(set),
         st.lists(hashables, max_size=4).map(frozenset),
     ),
