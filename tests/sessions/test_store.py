@@ -13,7 +13,7 @@ from aiomanager.objects.list import List
 from aiomanager.objects.queue import Queue
 from aiomanager.objects.value import Value
 from aiomanager.protocol.keys import KeyCodec
-from aiomanager.protocol.messages import ERROR, HOLD, POST, RELEASE, encode
+from aiomanager.protocol.messages import BYE, ERROR, HOLD, POST, RELEASE, encode
 from aiomanager.protocol.values import ValueCodec
 from aiomanager.sessions.plans import Leaves, Plans
 from aiomanager.sessions.server import LINGER
@@ -146,6 +146,21 @@ def test_references_outlive_the_last_session_for_a_while(world: World, user: Use
     assert objects(world) == set()
     assert world.core.clients == {}
     assert world.clock.running == 0
+
+
+def test_who_comes_back_after_leaving_for_good_leaves_references_for_a_while(
+    world: World, user: User
+) -> None:
+    table = user.make()
+    second = Line(world, user.line.name).attach()
+    user.line.send([BYE, True])
+    third = Line(world, user.line.name).attach()
+    second.session.finish()
+    third.session.finish()
+    assert objects(world) == {table}
+    fourth = Line(world, user.line.name).attach()
+    fourth.send([BYE, True])
+    assert objects(world) == set()
 
 
 def test_a_client_with_another_session_keeps_its_references(world: World, user: User) -> None:
