@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from aiomanager.cli.bench import PROCESSES, WORKLOADS
+from aiomanager.cli import bench
+from aiomanager.cli.bench import PROCESSES, WORKLOADS, Workload
 
 from .helpers import Terminal, wait_for_end
 
@@ -29,6 +30,25 @@ def test_json(terminal: Terminal) -> None:
         assert len(result["rounds"]) == 1
         assert result["floor"] == workload.floor
         assert result["reached"] in (None, True, False)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: str(workload.name))
+def test_turns_are_long_where_several_cores_are_used(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+
+    class Side:
+        def __init__(self, *_: object) -> None: ...
+        def end(self) -> None: ...
+        def work(self, seconds: float) -> list[float]:
+            turns.append(seconds)
+            return [1.0]
+
+    monkeypatch.setattr(bench, "_Side", Side)
+    assert bench._round(workload, 0.4) == (1.0, 1.0)
+    # The first two warm up.
+    assert turns[2:] == pytest.approx([0.05] * 16 if workload.pinned else [1.6] * 4)
 
 
 def test_what_is_wanted() -> None:
