@@ -456,6 +456,7 @@ def test_an_answer_beyond_the_limit_is_an_error_of_its_call() -> None:
     for size in (8190, 100_000):
         answer = line.call(broken, "large", size)
         assert answer[3] == 307
+        assert answer[4].endswith("the limit is 8192: ask for less at a time")
     assert line.value(broken, "echo", 1) == 1
 
 
