@@ -15,6 +15,7 @@ import pytest
 
 import aiomanager.multiprocessing
 import aiomanager.sync
+from aiomanager.client._blocking import _Connection
 
 from . import tasks
 from .helpers import FORKING, METHODS, SECONDS, alive, environment, script, until
@@ -185,6 +186,39 @@ def test_closing_ends_the_calls_of_other_threads(joined: bool) -> None:
             others = starter.named.Queue("queue")
             others.put("item")  # which nobody waits for any more
             assert others.get(timeout=SECONDS) == "item"
+
+
+def test_closing_while_a_thread_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected, closed = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+    first_welcome = _Connection._first_welcome
+
+    def wait_then(connection: Any) -> Any:
+        welcome = first_welcome(connection)
+        connected.set()
+        assert closed.wait(SECONDS)
+        return welcome
+
+    def call() -> None:
+        try:
+            queue.qsize()
+        except Exception as error:
+            errors.append(error)
+
+    with aiomanager.sync.Manager() as starter:
+        assert starter.statistics()["sessions"] == 1
+        manager = aiomanager.sync.connect(starter.url)
+        queue = manager.named.Queue("queue")
+        monkeypatch.setattr(_Connection, "_first_welcome", wait_then)
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert connected.wait(SECONDS)
+        manager.close()
+        closed.set()
+        thread.join(SECONDS)
+        assert [type(error) for error in errors] == [aiomanager.ConnectionLost]
+        assert "was closed while this thread connected" in str(errors[0])
+        until(lambda: starter.statistics()["sessions"] == 1, "a session is left over")
 
 
 def test_a_forked_child_ends_without_a_warning() -> None:
