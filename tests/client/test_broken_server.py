@@ -11,7 +11,9 @@ import anyio
 import pytest
 
 import aiomanager.sync
+from aiomanager.client._channel import unreachable
 from aiomanager.errors import ConnectionLost, ProtocolError, SessionLost
+from aiomanager.protocol.address import parse_address
 from aiomanager.protocol.frames import frame
 from aiomanager.protocol.handshake import ServerHandshake
 from aiomanager.protocol.messages import RESULT, encode
@@ -125,6 +127,14 @@ def other(request: pytest.FixtureRequest) -> Iterator[str]:
         _serving(listening, lambda sock: sock.sendall(request.param)),
     ):
         yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_an_error_without_a_word_is_told_by_its_cause_or_its_class() -> None:
+    address = parse_address("tcp://h:1")
+    error = anyio.BrokenResourceError()
+    assert "at tcp://h:1 (BrokenResourceError). Is" in str(unreachable(address, error))
+    error.__cause__ = ConnectionResetError("reset by peer")
+    assert "at tcp://h:1 (reset by peer). Is" in str(unreachable(address, error))
 
 
 async def test_what_is_no_server_is_named(other: str) -> None:
