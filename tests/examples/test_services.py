@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,14 @@ def test_a_worker_that_is_killed_loses_nothing(service: Any) -> None:
     assert sorted(each["visits"] for each in more) == list(range(visits + 1, visits + 61))
     workers = {each["worker"] for each in more}
     assert victim not in workers
+    assert stop(program) == ""
+
+
+def test_workers_ignore_ctrl_c_from_their_first_moment(heed_sigint: Any, service: Any) -> None:
+    program, _ = service
+    while len(heed_sigint()) < 3:
+        time.sleep(0.01)
+    assert heed_sigint() == [False] * 3
     assert stop(program) == ""
 
 
