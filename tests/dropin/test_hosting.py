@@ -546,6 +546,8 @@ class _Shop(BaseManager):
 _Shop.register("fresh", callable=lambda: queue.Queue())
 _Shop.register("red", callable=lambda: _FACES, exposed=["red"])
 _Shop.register("blue", callable=lambda: _FACES, exposed=["blue"])
+_Shop.register("word", exposed=["upper"])
+_Shop.register("worded", lambda: _FACES, exposed=["red"], method_to_typeid={"red": "word"})
 _Shop.register("Faces", _Faces)
 _Shop.register("bounded", callable=lambda: _BOUNDED)
 _Shop.register("waited_for", callable=lambda: _WAITED_FOR)
@@ -611,6 +613,9 @@ def test_one_object_that_is_exposed_in_two_ways(shop: Any) -> None:
     assert (red.red(), blue.blue()) == ("red", "blue")
     with pytest.raises(RemoteError, match="is not in exposed="):
         red._callmethod("blue")
+    worded = shop.worded()
+    assert worded.red()._callmethod("upper") == "RED"
+    assert red.red() == "red"
 
 
 def test_a_result_that_cannot_even_be_shown(shop: Any) -> None:
