@@ -226,7 +226,12 @@ def test_other_releases_do_not_hide_what_an_ended_thread_had(start: Any) -> None
                 kept.acquire()
             kept.release()
 
-        for work in (plain, again):
+        def in_vain() -> None:
+            kept.acquire()
+            with lock:
+                lock.release()  # and once more at the end
+
+        for work in (plain, again, in_vain):
             in_a_thread(work)
             assert kept.acquire(timeout=SECONDS)
             kept.release()
@@ -252,7 +257,7 @@ def test_keys_that_an_ended_thread_has_not_released_are_free() -> None:
         table = manager.LockTable()
 
         def work() -> None:
-            table.acquire("a", "b", "b")
+            table.acquire("a", "b")
             table.release("a", "a")
 
         in_a_thread(work)
