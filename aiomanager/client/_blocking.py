@@ -162,7 +162,9 @@ class _Connection:
         named = operation.owner_index
         if named is not None and len(wire) > named and wire[named] is not None:
             return
-        number = len(set(wire[0])) if operation.keyed else 1
+        number = 1
+        if operation.keyed:  # a key is its bytes, or comes with its spelling
+            number = len({key if type(key) is bytes else key[0] for key in wire[0]})
         if operation.holds < 0:
             left = self.held.pop(object_id, 0) - number
         else:

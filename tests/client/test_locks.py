@@ -257,11 +257,11 @@ def test_keys_that_an_ended_thread_has_not_released_are_free() -> None:
         table = manager.LockTable()
 
         def work() -> None:
-            table.acquire("a", "b")
+            table.acquire("a", 1.0, True)
             table.release("a", "a")
 
         in_a_thread(work)
-        assert table.acquire("b", timeout=SECONDS)
+        assert table.acquire(1, timeout=SECONDS)
 
 
 def test_threads_that_release_their_locks_hand_their_session_on() -> None:
