@@ -71,6 +71,7 @@ __all__ = (
     "owned",
     "plain_copy",
     "reads",
+    "regains",
     "signature_of",
     "waits",
     "writes",
@@ -363,6 +364,8 @@ class Operation(Generic[P, R]):
         """What puts everything back when the answer is too large to be sent."""
         self.live_side: Callable[..., Any] | None = None
         """What a live view does instead: its result holds live nodes."""
+        self.regains = False
+        """Whether its caller, cancelled or not, goes on only when he has something again."""
         self.holds = 0
         """1: what it gives is for its caller alone to release. -1: it releases that."""
         self.signature = signature_of(body, 2 if owned else 1)
@@ -587,6 +590,12 @@ def owned(body: Callable[Concatenate[Any, Caller, P], R]) -> Operation[P, R]:
 def acquires(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:
     """Declare an operation that knows its caller, may answer later, and can be taken back."""
     return Operation(body, waits=True, consumes=True, owned=True)
+
+
+def regains(operation: Operation[P, R]) -> Operation[P, R]:
+    """Declare that a caller who is cancelled must have something again before he goes on."""
+    operation.regains = True
+    return operation
 
 
 def delegates(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:

@@ -160,15 +160,18 @@ class AnyioChannel(AsyncChannel):
     def _message(self, answer: Answer) -> list[Any] | None:
         return cast("list[Any] | None", cast("_Answer", answer).result())
 
-    async def _settled(self, outcome: Answer) -> BaseException | None:
+    async def _settled(self, outcome: Answer, seconds: float | None) -> BaseException | None:
         later: BaseException | None = None
-        while not outcome.done():
-            try:
-                await outcome
-            except Exception:
-                break  # the session was lost
-            except asyncio.CancelledError as error:
-                later = error  # by a means of asyncio that knows no shield
+        with anyio.move_on_after(seconds, shield=True) as scope:
+            while not outcome.done():
+                try:
+                    await outcome
+                except Exception:
+                    break  # the session was lost
+                except asyncio.CancelledError as error:
+                    if scope.cancel_called:
+                        raise
+                    later = error  # by a means of asyncio that knows no shield
         return later
 
     def _wake(self, _flush: Any) -> None:

@@ -44,6 +44,8 @@ CONNECT_SECONDS: Final = 10.0
 """How long a server may take to accept a connection and to finish the handshake."""
 CLOSE_SECONDS: Final = 1.0
 """How long a server may take to see that a session ended in good order."""
+SILENCE: Final = 1.0
+"""How long a cancelled call waits for a server that does not say how that went."""
 
 _DETACHED: Final[list[Any]] = []
 """Answers a cancelled call whose connection is lost: it is taken back when the session resumes,
@@ -143,8 +145,10 @@ class AsyncChannel(ChannelBase):
         """
         raise NotImplementedError
 
-    async def _settled(self, outcome: Answer) -> BaseException | None:
-        """Wait for an answer whatever happens; return a cancellation that came meanwhile."""
+    async def _settled(self, outcome: Answer, seconds: float | None) -> BaseException | None:
+        """Wait for an answer whatever happens, for ever or so many seconds; return a cancellation
+        that came meanwhile.
+        """
         raise NotImplementedError
 
     def _message(self, answer: Answer) -> list[Any] | None:
@@ -251,10 +255,13 @@ class AsyncChannel(ChannelBase):
         outcome = self._take_back(session, call_id, answer, plan)
         if outcome is None:
             return None
-        # The caller is being cancelled already; what it was granted must be known first.
+        # The caller is being cancelled already; what it was granted must be known first. A server
+        # that is silent (stopped, or far away and gone) holds nobody up for that: whatever the
+        # caller sends next is behind what takes the call back.
         later: BaseException | None = None
+        forever = plan.operation is not None and plan.operation.regains
         with anyio.CancelScope(shield=True):
-            later = await self._settled(outcome)
+            later = await self._settled(outcome, None if forever else SILENCE)
         return later
 
     def _take_back(

@@ -9,6 +9,7 @@ import os
 import socket
 from asyncio import events
 from collections.abc import AsyncGenerator
+from time import monotonic
 from typing import Any, cast
 
 import anyio
@@ -122,11 +123,15 @@ class AsyncioChannel(AsyncChannel):
             return None
         return future.result()
 
-    async def _settled(self, outcome: Answer) -> BaseException | None:
+    async def _settled(self, outcome: Answer, seconds: float | None) -> BaseException | None:
         later: BaseException | None = None
+        end = None if seconds is None else monotonic() + seconds
         while not outcome.done():
+            left = None if end is None else end - monotonic()
+            if left is not None and left <= 0:
+                break
             try:
-                await asyncio.wait((cast("asyncio.Future[Any]", outcome),))
+                await asyncio.wait((cast("asyncio.Future[Any]", outcome),), timeout=left)
             except asyncio.CancelledError as error:
                 later = error
         return later

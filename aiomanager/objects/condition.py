@@ -18,7 +18,7 @@ from aiomanager.objects.locking import (
     Mutex,
     SyncLockableProxy,
 )
-from aiomanager.operation import Shared, acquires, composite, owned, reads
+from aiomanager.operation import Shared, acquires, composite, owned, reads, regains
 from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.waiter import ANYBODY, Caller, Waiter, WaitQueue
 
@@ -154,6 +154,7 @@ class Condition(Lockable):
             sleeper.notified = True
             self._wake(sleeper)
 
+    @regains
     @acquires
     def wait_fenced(
         self, caller: Caller, timeout: float | None = None, owner: str | None = None
@@ -170,6 +171,7 @@ class Condition(Lockable):
         """
         return self._sleep(caller, timeout, owner, _fenced)
 
+    @regains
     @acquires
     def wait_until(
         self,

@@ -7,6 +7,8 @@ breaks. There the server is in this process, and each hop takes one tick of the 
 
 import asyncio
 import gc
+import os
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -16,11 +18,13 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import aiomanager
+from aiomanager.client._async import SILENCE
 from aiomanager.errors import SessionLost, ShutDown
 from aiomanager.objects.dict import Dict
 from aiomanager.objects.event import Event
 from aiomanager.objects.lock import Lock
 from aiomanager.objects.queue import Queue
+from aiomanager.server.process import PrivateServer
 from aiomanager.sessions.store import Manager as SharedManager
 
 from .helpers import SECONDS, Task, start, until, waiting
@@ -84,6 +88,51 @@ async def test_a_cancelled_acquire_passes_the_lock_on(manager: Manager) -> None:
         await waiting(manager, 1)
         await third.end()
         assert (await manager.statistics())["waiting"] == 0
+
+
+async def test_a_server_that_is_stopped_holds_up_nobody_who_is_cancelled(
+    server: PrivateServer,
+) -> None:
+    async with aiomanager.connect(server.address.url) as manager:
+        q, lock = await manager.Queue(), await manager.Lock()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(SECONDS):
+                for wait in (q.get, lock.acquire):
+                    with anyio.move_on_after(0.01) as scope:
+                        await wait()
+                    assert scope.cancelled_caught
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        # What it was asked meanwhile is taken back before anything that comes now.
+        await q.put("item")
+        assert await q.get_delivery() == ("item", False)
+        assert not await lock.locked()
+        assert (await manager.statistics())["waiting"] == 0
+
+
+async def test_who_must_have_a_lock_again_waits_for_it_though_cancelled(manager: Manager) -> None:
+    condition, released = await manager.Condition(), anyio.Event()
+
+    async def sleep() -> None:
+        async with condition:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                await condition.wait()
+            released.set()
+
+    scopes: list[anyio.CancelScope] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(sleep)
+        await waiting(manager, 1)
+        async with condition:
+            scopes[0].cancel()
+            # Longer than a silent server would be waited for: this one is not silent.
+            await anyio.sleep(1.3 * SILENCE)
+            assert not released.is_set()
+        with anyio.fail_after(SECONDS):
+            await released.wait()
+    assert not await condition.locked()
 
 
 async def test_cancelled_waits_for_an_event_and_for_a_queue(manager: Manager) -> None:
