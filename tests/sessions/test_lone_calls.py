@@ -187,3 +187,16 @@ def test_a_session_that_ended_or_lost_its_connection_answers_nothing() -> None:
     other.session.detach()
     assert other.call(table, "length") == []
     assert world.store.entries[table].object.length() == 0
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, 6], ids=["ack", "call", "object", "owner"])
+@pytest.mark.parametrize("kind", [float, bool])
+def test_a_number_that_only_equals_the_right_one_is_refused(place: int, kind: type[Any]) -> None:
+    world = World()
+    line = world.line()
+    table = line.make("dict", [])
+    message: list[Any] = [CALL, line.received, 1, table, "length", [], 1]
+    assert (line.received, table) == (1, 1)
+    message[place] = kind(message[place])
+    with pytest.raises(ProtocolError):
+        line.send_bytes(frame(encode(message)))
