@@ -353,6 +353,25 @@ def test_an_item_that_comes_back_after_a_shutdown_can_be_got(rig: Rig) -> None:
         q.get()
 
 
+@pytest.mark.parametrize("taking", ["get", "get_many", "shutdown"])
+def test_items_that_came_back_leave_nothing_when_they_are_gone(taking: str) -> None:
+    rig = PureRig()
+    q = rig.make(Queue)
+    rig.keeps = False
+    q.put_many(range(3))
+    assert q.get_many(3).take_back()
+    shared: Any = rig.objects[0]
+    assert len(shared._redelivered) == 3
+    if taking == "get":
+        for _ in range(3):
+            q.get()
+    elif taking == "get_many":
+        q.get_many(3)
+    else:
+        q.shutdown(immediate=True)
+    assert not shared._redelivered
+
+
 # A joinable queue is a queue
 
 
