@@ -17,7 +17,7 @@ SMALL = {
     "cancels": (2_000, {"cancelled by task": 200, "cancelled step by step": 60}),
     "signals": (500, {"get": 50, "hold": 50, "sleep": 50}),
     "histories": (12, {"accepted": 10, "calls returned": 2000, "calls cancelled": 50}),
-    "soak": (6, {"calls": 200, "clients killed": 1}),
+    "soak": (6, {"calls": 20, "clients killed": 1}),
 }
 """How much of each, and what it must at least have done."""
 
