@@ -2,8 +2,13 @@
 
 A history is what concurrent callers were told. It is linearizable if each call can be given one
 moment between its start and its end so that the sequential object, asked in that order, gives the
-same answers. The search is Wing and Gong's, with Lowe's memory of what was tried: the set of calls
-that are placed, and the state they lead to.
+same answers.
+
+The search goes through time once, with all that may have been so far: which of the calls under way
+are placed, and the state they lead to. A call is placed when it is over, behind those of the others
+that had to come first. The ways to explain a history stay few because one is dropped when another
+can do all that it can, because a call that changes nothing is placed as soon as it is legal, and
+because gets that may have had an item of a queue are told apart only when one of them is over.
 
 A call is split into parts, each of which has a moment of its own, where its caller does not know
 how it ended. One that was cancelled, or whose session was lost, may have been granted an item or a
@@ -11,8 +16,12 @@ lock that was then taken back: between those two moments others see it gone.
 """
 
 import ast
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, count
 from math import inf
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -56,6 +65,9 @@ class Part(NamedTuple):
 
     move: Move
     optional: bool = False
+    """Whether it may be left out, and with it what comes behind it."""
+    looks: bool = False
+    """Whether it changes nothing, whenever it is legal."""
 
 
 class Object(Protocol):
@@ -79,12 +91,40 @@ class Object(Protocol):
         """
         ...
 
-    def simpler(self) -> "Object | None":
-        """Return one that allows less, to be tried first: what that explains is explained."""
+    def rank(self, state: Any) -> tuple[Hashable, int, int]:
+        """Return what tells a state from others, and as bits what is left to be used, and what
+        else is of use: of two that differ in the bits only, one that has all those of the other
+        can do all that the other can."""
+        ...
+
+    def lurks(self, number: int) -> bool:
+        """Tell whether a call has no parts, but allows moves that nobody sees while it is under
+        way: of such calls it need not be known which one has made which move."""
+        ...
+
+    def begun(self, state: Any, number: int) -> State:
+        """Return the state once a call that lurks is under way."""
+        ...
+
+    def over(self, state: Any, number: int) -> State:
+        """Return the state once it is over, or ILLEGAL if it cannot be yet."""
+        ...
+
+    def unseen(self, state: Any) -> Iterable[State]:
+        """Return the states that one more move leads to which nobody sees."""
         ...
 
 
 # --- the search ---------------------------------------------------------------------------------
+
+ROUNDS = (
+    (10, False), (30, True), (30, False), (100, True), (100, False), (300, True), (300, False),
+    (1000, True), (inf, False),
+)  # fmt: skip
+"""How many ways are kept at a time, and whether they are mixed. Few are mostly enough to find one
+that goes on to the end. They do not tell that there is none, unless there are no more of them."""
+TRIED = 3
+"""How many times as many are looked at when a call is over, of those that lead to them."""
 
 
 class Verdict(NamedTuple):
@@ -103,124 +143,222 @@ class Verdict(NamedTuple):
         return f"{how[self.linearizable]} after {self.states} states{told and '; stuck at'}{told}"
 
 
-@dataclass
-class _Step:
+class _Step(NamedTuple):
     """A part with its place in the history."""
 
-    call: Call
+    bit: int
     part: Part
-    later: int = 0
-    """The bits of the parts of the same call that come behind it."""
-    earlier: int = 0
+    earlier: int
     """The bits of the parts of other calls that must come before it."""
-    bit: int = field(default=0)
 
 
-def _steps(calls: Sequence[Call], it: Object) -> list[_Step]:
-    it = it.among(calls)
-    groups = [[_Step(call, part) for part in it.parts(call, n)] for n, call in enumerate(calls)]
-    steps = sorted((step for group in groups for step in group), key=lambda step: step.call.start)
-    for number, step in enumerate(steps):
-        step.bit = 1 << number
-    for group in groups:
-        later = 0
-        for step in reversed(group):
-            step.later = later
-            later |= step.bit
-    for first, second in it.orders(calls):
-        if groups[first] and groups[second]:
-            groups[second][0].earlier |= groups[first][0].bit
-    return steps
+class _Placing(NamedTuple):
+    """A call with the bits of its parts."""
+
+    number: int
+    call: Call
+    steps: Sequence[_Step]
+    bits: int
+    optional: bool
+
+    def next(self, placed: int) -> _Step | None:
+        """Return the part that is next."""
+        for step in self.steps:
+            if not placed & step.bit:
+                return step
+        return None
+
+
+class _Way(NamedTuple):
+    """What may have been so far; those in which most can still be done sort first."""
+
+    order: tuple[int, int, int]
+    """No two have the same."""
+    placed: int
+    """Which parts are placed, of the calls under way."""
+    state: Any
+    key: tuple[int, Hashable]
+    """The parts that must be placed and are, and what tells the state from others."""
+    left: int
+    use: int
+
+
+class _Ways:
+    """Ways of which none does without another."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, list[tuple[int, int]]] = {}
+
+    def add(self, way: _Way) -> bool:
+        """Add a way, and return True, unless another one can do all that it can."""
+        known = self._known.setdefault(way.key, [])
+        if any(not (way.left & ~left or way.use & ~use) for left, use in known):
+            return False
+        known.append((way.left, way.use))
+        return True
+
+
+def _mixed(ways: Iterable[_Way]) -> list[_Way]:
+    """Return the best ways of each sort first, then the second best: which sort it takes shows
+    only later."""
+    places: Counter[Hashable] = Counter()
+    ranked: list[tuple[int, _Way]] = []
+    for way in ways:
+        sort = way.key[0], way.left
+        ranked.append((places[sort], way))
+        places[sort] += 1
+    return [way for _, way in sorted(ranked)]
+
+
+class _Search:
+    """The search in one history."""
+
+    def __init__(self, calls: Sequence[Call], it: Object, limit: int) -> None:
+        self._it = it = it.among(calls)
+        self._limit = limit
+        self.states = 0
+        self._numbers = count()
+        parts = [it.parts(call, number) for number, call in enumerate(calls)]
+        ends = list(accumulate(map(len, parts), initial=0))
+        earlier = [0] * len(calls)
+        for first, second in it.orders(calls):
+            if parts[first]:
+                earlier[second] |= 1 << ends[first]
+        self._optional = 0
+        """The bits of what may be left out."""
+        events: list[tuple[float, bool, _Placing]] = []
+        for number, call in enumerate(calls):
+            steps = [
+                _Step(1 << bit, part, 0 if bit > ends[number] else earlier[number])
+                for bit, part in enumerate(parts[number], ends[number])
+            ]
+            if not steps and not it.lurks(number):
+                continue
+            optional = not steps or steps[0].part.optional
+            placing = _Placing(number, call, steps, sum(step.bit for step in steps), optional)
+            self._optional |= placing.bits if optional else 0
+            events.append((call.start, False, placing))
+            if call.end < inf or not optional:
+                events.append((call.end, True, placing))
+        self._events = sorted(events, key=lambda event: event[:2])
+
+    def run(self, width: float, mixed: bool = False) -> Verdict:
+        """Go through time; keep so many ways."""
+        kept = [self._way(0, self._it.initial)]
+        under_way: list[_Placing] = []
+        over = 0
+        all_of_them = True
+        for _, ends, placing in self._events:
+            if not ends:
+                under_way.append(placing)
+                if not placing.steps:
+                    kept = [
+                        self._way(way.placed, self._it.begun(way.state, placing.number))
+                        for way in kept
+                    ]
+                continue
+            kept, all_tried = self._end(placing, kept, under_way, over, width)
+            all_of_them = all_of_them and all_tried
+            if not kept or self.states > self._limit:
+                linearizable = False if all_of_them and not kept else None
+                stuck = [other.call for other in under_way if not other.optional]
+                return Verdict(linearizable, self.states, stuck)
+            under_way.remove(placing)
+            over |= placing.bits
+            kept = self._latest(kept, under_way, over)
+            if len(kept) > width:
+                kept = (_mixed(kept) if mixed else kept)[: int(width)]
+                all_of_them = False
+        return Verdict(True, self.states)
+
+    def _latest(self, ways: list[_Way], under_way: list[_Placing], over: int) -> list[_Way]:
+        """Leave out the ways to which another one leads: it still can when the next call is over.
+
+        Moves lead no way back, so of those that are left out one leads to each.
+        """
+        reached = _Ways()
+        for way in ways:
+            for placed, state in self._moves(way, under_way, over):
+                reached.add(self._way(placed, state))
+        return [way for way in ways if reached.add(way)]
+
+    def _way(self, placed: int, state: State) -> _Way:
+        key, left, use = self._it.rank(state)
+        # What may be left out is better not placed: it still may be.
+        left = left << self._optional.bit_length() | self._optional & ~placed
+        order = -left.bit_count(), -use.bit_count(), next(self._numbers)
+        return _Way(order, placed, state, (placed & ~self._optional, key), left, use)
+
+    def _end(
+        self,
+        placing: _Placing,
+        kept: list[_Way],
+        under_way: list[_Placing],
+        over: int,
+        width: float,
+    ) -> tuple[list[_Way], bool]:
+        """Return the ways that go on when a call is over, the best ones first, and whether they
+        are all."""
+        following: list[_Way] = []
+        waiting: list[_Way] = []
+        for way in kept:
+            if placing.steps and placing.next(way.placed) is None:
+                following.append(self._way(way.placed & ~placing.bits, way.state))
+            else:
+                waiting.append(way)
+        heapify(waiting)
+        tried = _Ways()
+        most = self.states + TRIED * width
+        while waiting and self.states <= self._limit:
+            if self.states > most and len(following) > width:
+                break
+            way = heappop(waiting)
+            if not tried.add(way):
+                continue
+            self.states += 1
+            if not placing.steps:
+                state = self._it.over(way.state, placing.number)
+                if state is not ILLEGAL:
+                    following.append(self._way(way.placed, state))
+            elif (step := placing.next(way.placed)) is not None and step.part.optional:
+                following.append(self._way(way.placed & ~placing.bits, way.state))
+            for placed, state in self._moves(way, under_way, over):
+                if placing.steps and not placing.bits & ~placed:
+                    # What may come behind it may as well come when the next call is over.
+                    following.append(self._way(placed & ~placing.bits, state))
+                else:
+                    heappush(waiting, self._way(placed, state))
+        ways = _Ways()
+        return [way for way in sorted(following) if ways.add(way)], not waiting
+
+    def _moves(
+        self, way: _Way, under_way: list[_Placing], over: int
+    ) -> Sequence[tuple[int, State]]:
+        """Return what may come next: the parts that are placed then, and the state."""
+        moves: list[tuple[int, State]] = []
+        for placing in under_way:
+            step = placing.next(way.placed)
+            if step is None or step.earlier & ~(way.placed | over):
+                continue
+            state = step.part.move(way.state)
+            if state is ILLEGAL:
+                continue
+            moves.append((way.placed | step.bit, state))
+            if step.part.looks and not step.part.optional:
+                return moves[-1:]  # nothing is gained by waiting
+        moves.extend((way.placed, state) for state in self._it.unseen(way.state))
+        return moves
 
 
 def check(calls: Iterable[Call], it: Object, limit: int = 500_000) -> Verdict:
     """Tell whether a history is linearizable; give up after so many states."""
-    calls = list(calls)
-    looked_at = 0
-    if (simpler := it.simpler()) is not None:
-        verdict = _search(_steps(calls, simpler), simpler.initial, _soonest, limit // 5)
-        if verdict.linearizable:
-            return verdict
-        looked_at = verdict.states
-    steps = _steps(calls, it)
+    search = _Search(list(calls), it, limit)
     verdict = Verdict(None, 0)
-    # Which order finds the way at once differs: each is given a little before one is given much.
-    for order, share in (
-        (_soonest, limit // 20),
-        (_required_first, limit // 20),
-        (_soonest, limit),
-    ):
-        verdict = _search(steps, it.initial, order, share)
-        looked_at += verdict.states
-        if verdict.linearizable is not None:
+    for width, mixed in ROUNDS:
+        verdict = search.run(width, mixed)
+        if verdict.linearizable is not None or search.states > limit:
             break
-    return verdict._replace(states=looked_at)
-
-
-def _soonest(must: list[_Step], may: list[_Step]) -> list[_Step]:
-    return sorted((*may, *must), key=lambda step: -step.call.end)
-
-
-def _required_first(must: list[_Step], may: list[_Step]) -> list[_Step]:
-    return [*may, *sorted(must, key=lambda step: -step.call.end)]
-
-
-def _search(
-    steps: list[_Step],
-    initial: State,
-    order: Callable[[list[_Step], list[_Step]], list[_Step]],
-    limit: int,
-) -> Verdict:
-    """Search depth first; `order` says what is tried, the last one first."""
-    required = sum(step.bit for step in steps if not step.part.optional)
-    seen: set[tuple[int, State]] = set()
-    best, stuck = -1, list[Call]()
-    # What is placed, the state it leads to, the first that is not placed, the latest start of
-    # those placed: nothing that ended before it can come any more.
-    stack: list[tuple[int, State, int, float]] = [(0, initial, 0, -inf)]
-    while stack:
-        placed, state, first, latest = stack.pop()
-        if placed & required == required:
-            return Verdict(True, len(seen))
-        if (placed, state) in seen:
-            continue
-        seen.add((placed, state))
-        if len(seen) > limit:
-            return Verdict(None, limit, stuck)
-        while steps[first].bit & placed:
-            first += 1
-        must, may = _next(steps, first, placed, latest)
-        if (progress := (placed & required).bit_count()) > best:
-            best, stuck = progress, [step.call for step in must]
-        for step in order(must, may):
-            following = ILLEGAL if step.earlier & ~placed else step.part.move(state)
-            if following is not ILLEGAL:
-                stack.append((placed | step.bit, following, first, max(latest, step.call.start)))
-    return Verdict(False, len(seen), stuck)
-
-
-def _next(
-    steps: list[_Step], first: int, placed: int, latest: float
-) -> tuple[list[_Step], list[_Step]]:
-    """Return the steps of which one may be next: those that must be placed, and the others."""
-    bound = inf  # the first end of what must still be placed
-    must: list[_Step] = []
-    may: list[_Step] = []
-    for index in range(first, len(steps)):
-        step = steps[index]
-        if step.call.start > bound:
-            break
-        if placed & step.bit:
-            continue
-        if not step.part.optional:
-            must.append(step)
-            bound = min(bound, step.call.end)
-        elif step.call.end >= latest and not placed & step.later:
-            may.append(step)
-    return (
-        [step for step in must if step.call.start <= bound],
-        [step for step in may if step.call.start <= bound],
-    )
+    return verdict
 
 
 # --- the objects --------------------------------------------------------------------------------
@@ -239,8 +377,20 @@ class _Plain:
     def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
         return ()
 
-    def simpler(self) -> Object | None:
-        return None
+    def rank(self, state: Any) -> tuple[Hashable, int, int]:
+        return state, 0, 0
+
+    def lurks(self, number: int) -> bool:
+        return False
+
+    def begun(self, state: Any, number: int) -> State:
+        return state
+
+    def over(self, state: Any, number: int) -> State:
+        return state
+
+    def unseen(self, state: Any) -> Iterable[State]:
+        return ()
 
 
 class Register(_Plain):
@@ -282,56 +432,119 @@ class Register(_Plain):
         if call.name == "write" and not known and self._seen is not None:
             return (Part(write),) if given[0] in self._seen else ()
         moves = {"read": read, "write": write, "cas": cas, "add": add}
-        return (Part(moves[call.name], not known),)
+        looks = call.name == "read" or (call.name == "cas" and known and not result)
+        return (Part(moves[call.name], not known, looks),)
+
+
+class _Item(NamedTuple):
+    """An item in a queue, or one that somebody has who may not know."""
+
+    value: Any
+    """None if nobody says to have got it: those are all alike."""
+    again: bool = False
+    """Whether it was handed out before."""
+    holders: int = 0
+    """If it is handed out: the bits of the gets of which one may have it, those that were under
+    way then. What is in the queue has none."""
 
 
 class _Items(NamedTuple):
     """The state of a queue."""
 
-    next: int = 1
-    items: tuple[tuple[int, Any, bool], ...] = ()
-    """Each with its position, and whether it was handed out before."""
-    held: tuple[tuple[int, int, Any], ...] = ()
-    """What is handed out to calls, by number, whose callers may not have it."""
+    items: tuple[_Item, ...] = ()
+    """In their order: what is handed out and taken back is where it was."""
+    gets: int = 0
+    """The bits of the gets under way that may have an item, or may yet be handed one."""
     unseen: int = 0
     """How many were put that nobody says to have got."""
 
+    def first(self) -> int | None:
+        """Return where the item is that is next."""
+        for at, item in enumerate(self.items):
+            if not item.holders:
+                return at
+        return None
 
-class Queue:
+    def size(self) -> int:
+        return sum(not item.holders for item in self.items)
+
+    def put(self, at: int, *items: _Item) -> "_Items":
+        """Return the state with other items, or none, instead of one."""
+        return self._replace(items=(*self.items[:at], *items, *self.items[at + 1 :]))
+
+    def without(self, get: int) -> "_Items | None":
+        """Return the state without a get, if the others are enough to have what is handed out.
+
+        Of two items, those that may have the one that was handed out first may have the other one
+        as well. So it is enough to count them.
+        """
+        items = tuple(
+            item._replace(holders=item.holders & ~get) if item.holders else item
+            for item in self.items
+        )
+        counts = sorted(
+            after.holders.bit_count()
+            for before, after in zip(self.items, items, strict=True)
+            if before.holders
+        )
+        if any(few <= before for before, few in enumerate(counts)):
+            return None
+        return self._replace(items=items, gets=self.gets & ~get)
+
+
+class Queue(_Plain):
     """First in, first out: put v (None or Full), get ((v, redelivered) or Empty), size.
 
     Each value is put once at most.
+
+    A get that was cancelled, or whose caller died, may have had an item for a while. Which of them
+    has which item is left open until one of them is over, or its item is back.
     """
 
     initial = _Items()
 
-    def __init__(self, maxsize: int = 0, *, once: bool = False) -> None:
+    def __init__(self, maxsize: int = 0) -> None:
         self._maxsize = maxsize
-        self._once = once
-        """Whether no item is handed out and taken back more than once."""
         self._got: dict[Any, bool] = {}
         """What somebody got, and whether it was handed out before: then it was, else it never
-        was. Without this knowledge, each call that was cancelled is tried with each item."""
+        was. Without this knowledge, each item is tried with each call that was cancelled."""
         self._drained = -inf
         """Since when nothing is in it."""
-        self._dead = 0
-        """How many may have got something and died: so many of what was put before may be gone."""
+        self._told = inf
+        """Since when nobody is told anything any more, but that it is empty."""
+        self._kept = 0
+        """How many gets may keep something that was put before nothing was in it."""
+        self._lurking: dict[int, int] = {}
+        """The bits of the gets that may have had something, by number; those that began first
+        are lower."""
+        self._ends: list[float] = []
+        """When they are over, in the order of their bits."""
 
     def among(self, calls: Sequence[Call]) -> "Queue":
-        known = Queue(self._maxsize, once=self._once)
-        gets = [call for call in calls if call.name == "get"]
-        for call in gets:
-            if call.outcome != RETURNED:
-                continue
-            if call.result == "Empty":
+        known = Queue(self._maxsize)
+        gets = [(call, number) for number, call in enumerate(calls) if call.name == "get"]
+        for call, _ in gets:
+            if call.outcome == RETURNED and call.result == "Empty":
                 known._drained = max(known._drained, call.start)
-            else:
+            elif call.outcome == RETURNED:
                 known._got[call.result[0]] = call.result[1]
-        known._dead = sum(call.outcome == UNKNOWN for call in gets)
+        known._told = max(
+            (
+                call.end
+                for call in calls
+                if call.outcome == RETURNED
+                and (call.result != "Empty" or call.start < known._drained)
+            ),
+            default=-inf,
+        )
+        lurking = sorted(
+            ((call, number) for call, number in gets if call.outcome != RETURNED),
+            key=lambda one: one[0].start,
+        )
+        known._lurking = {number: 1 << bit for bit, (_, number) in enumerate(lurking)}
+        known._ends = [call.end for call, _ in lurking]
+        known._kept = sum(end >= known._drained for end in known._ends)
         return known
-
-    def simpler(self) -> Object | None:
-        return None if self._once else Queue(self._maxsize, once=True)
 
     def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
         """What was got before an item that was never handed out to another was put before it."""
@@ -347,59 +560,91 @@ class Queue:
                     if before.end < behind.start and other in put:
                         yield put[other], put[value]
 
+    def rank(self, state: _Items) -> tuple[Hashable, int, int]:
+        # More gets are better, also to have an item, and so is a mark: only what somebody got with
+        # one has it.
+        left = state.gets << self._kept | (1 << (self._kept - state.unseen)) - 1
+        use = 0
+        for item in state.items:
+            use = use << len(self._ends) + 1 | (item.holders or item.again)
+        return tuple((item.value, not item.holders) for item in state.items), left, use
+
+    def lurks(self, number: int) -> bool:
+        return number in self._lurking
+
+    def begun(self, state: _Items, number: int) -> State:
+        return state._replace(gets=state.gets | self._lurking[number])
+
+    def over(self, state: _Items, number: int) -> State:
+        get = self._lurking[number]
+        if not state.gets & get:
+            return state
+        after = state.without(get)
+        return ILLEGAL if after is None else after
+
+    def unseen(self, state: _Items) -> Iterable[State]:
+        at = state.first()
+        if at is not None and state.gets:
+            value = state.items[at].value
+            if self._got.get(value, True):
+                after = state.put(at, _Item(value, value in self._got, state.gets)).without(0)
+                if after is not None:
+                    yield after
+        for at, item in enumerate(state.items):
+            if item.holders:
+                yield from self._taken_back(state.put(at, item._replace(holders=0)), item.holders)
+
+    def _taken_back(self, state: _Items, holders: int) -> Iterable[State]:
+        """Return what may be if one of these gets has had an item that is back."""
+        soonest: float | None = None
+        while holders:
+            last = holders.bit_length() - 1
+            holders &= ~(1 << last)
+            # One that is over later and began sooner is better left for another item.
+            if soonest is None or self._ends[last] < soonest:
+                after = state.without(1 << last)
+                if after is not None:
+                    soonest = self._ends[last]
+                    yield after
+
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         known, result = call.outcome == RETURNED, call.result
-        got = call.name == "put" and call.arguments[0] in self._got
-        unseen = not known and not got and call.end <= self._drained
+        value = call.arguments[0] if call.name == "put" else None
+        got = value in self._got
+        # It was put before nothing was in it, if it makes any difference that it was put.
+        early = call.end < self._drained or self._told < self._drained
+        unseen = not known and not got and early
 
         def put(state: _Items) -> State:
-            full = 0 < self._maxsize <= len(state.items)
+            full = 0 < self._maxsize <= state.size()
             if known and result == "Full":
                 return _if(full, state)
-            if full or (unseen and state.unseen == self._dead):
+            if full or (unseen and state.unseen == self._kept):
                 return ILLEGAL
-            item = (state.next, call.arguments[0], False)
-            return state._replace(
-                next=state.next + 1, items=(*state.items, item), unseen=state.unseen + unseen
-            )
+            items = (*state.items, _Item(value if got else None))
+            return state._replace(items=items, unseen=state.unseen + unseen)
 
         def get(state: _Items) -> State:
-            if result == "Empty":
-                return _if(not state.items, state)
-            if not state.items or state.items[0][1:] != result:
-                return ILLEGAL
-            return state._replace(items=state.items[1:])
-
-        def hand_out(state: _Items) -> State:
-            if not state.items:
-                return ILLEGAL
-            position, value, again = state.items[0]
-            if not self._got.get(value, True) or (again and self._once):
-                return ILLEGAL
-            held = (*state.held, (number, position, value))
-            return state._replace(items=state.items[1:], held=held)
-
-        def take_back(state: _Items) -> State:
-            for held in state.held:
-                if held[0] == number:
-                    items = tuple(sorted((*state.items, (held[1], held[2], True))))
-                    rest = tuple(other for other in state.held if other is not held)
-                    return state._replace(items=items, held=rest)
-            return _if(call.outcome == CANCELLED, state)
+            at = state.first()
+            if result == "Empty" or at is None:
+                return _if(result == "Empty" and at is None, state)
+            return state.put(at) if state.items[at][:2] == result else ILLEGAL
 
         def size(state: _Items) -> State:
-            return _if(len(state.items) == result, state)
+            return _if(state.size() == result, state)
 
         if call.name == "put":
-            if unseen and not self._dead:
+            if unseen and not self._kept:
                 return ()
-            return (Part(put, not known and not got),)
-        if known:
-            return (Part({"get": get, "size": size}[call.name]),)
-        if call.name in ("size", "expire"):
+            return (Part(put, not known and not got, result == "Full"),)
+        if not known or call.name == "expire":
             return ()
-        # Its caller may have had it, and died before it could say so.
-        return Part(hand_out, True), Part(take_back, call.outcome == UNKNOWN)
+        return (
+            Part(
+                {"get": get, "size": size}[call.name],
+                looks=result == "Empty" or call.name == "size",
+            ),
+        )
 
 
 class _Mutex(NamedTuple):
@@ -428,6 +673,30 @@ class Mutex(_Plain):
 
     def __init__(self, *, reentrant: bool = False) -> None:
         self._reentrant = reentrant
+        self._fences: dict[int, set[str]] = {}
+        """Those somebody was told, in their order, and who was."""
+        self._before: dict[int, int] = {}
+        """The one before each of them: it must have been given by then."""
+        self._unknown = 0
+        """How many may have used up a fence that nobody was told."""
+
+    def among(self, calls: Sequence[Call]) -> "Mutex":
+        acquires = [call for call in calls if call.name == "acquire"]
+        known = Mutex(reentrant=self._reentrant)
+        for call in sorted(acquires, key=lambda call: call.result or 0):
+            if call.outcome == RETURNED and call.result:
+                known._fences.setdefault(call.result, set()).add(call.who)
+        known._before = dict(zip(known._fences, (0, *known._fences), strict=False))
+        known._unknown = sum(call.outcome != RETURNED for call in acquires)
+        return known
+
+    def rank(self, state: _Mutex) -> tuple[Hashable, int, int]:
+        if state.owner is not None:
+            return state, 0, 0
+        # The fewer were used up since the last one that somebody was told, the more are left.
+        told = list(self._fences)
+        last = ([0, *told])[bisect_right(told, state.fence)]
+        return state._replace(fence=last), (1 << (self._unknown - (state.fence - last))) - 1, 0
 
     def parts(self, call: Call, number: int) -> Sequence[Part]:
         known, result, who = call.outcome == RETURNED, call.result, call.who
@@ -438,7 +707,7 @@ class Mutex(_Plain):
                 return _if(state.owner is not None and not again, state)
             if again:
                 return _if(state.fence == result, state._replace(depth=state.depth + 1))
-            if state.owner is not None or result <= state.fence:
+            if state.owner is not None or not self._before[result] <= state.fence < result:
                 return ILLEGAL
             return _Mutex(who, 1, result)
 
@@ -446,8 +715,10 @@ class Mutex(_Plain):
             if state.owner is not None and not (self._reentrant and state.owner == who):
                 return ILLEGAL
             tentative = state.tentative | {number}
-            # It has used up a fence, which nobody was told.
+            # It has used up a fence, which nobody else was told.
             fence = state.fence + (state.owner is None)
+            if state.owner is None and not self._fences.get(fence, {who}) <= {who}:
+                return ILLEGAL
             return _Mutex(who, state.depth + 1, fence, tentative)
 
         def take_back(state: _Mutex) -> State:
@@ -473,7 +744,8 @@ class Mutex(_Plain):
         if call.name == "locked" and not known:
             return ()
         moves = {"acquire": acquire, "release": release, "locked": locked, "expire": expire}
-        return (Part(moves[call.name], not known),)
+        looks = call.name == "locked" or result in (0, "NotOwner", "RuntimeError")
+        return (Part(moves[call.name], not known, looks),)
 
 
 class _Permits(NamedTuple):
@@ -545,7 +817,8 @@ class Semaphore(_Plain):
         if call.name == "value" and not known:
             return ()
         moves = {"acquire": acquire, "release": release, "value": value, "expire": expire}
-        return (Part(moves[call.name], not known),)
+        looks = call.name == "value" or result in (False, "ValueError")
+        return (Part(moves[call.name], not known, looks),)
 
 
 # --- histories as text --------------------------------------------------------------------------
