@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from itertools import accumulate, count
+from itertools import accumulate, count, pairwise
 from math import inf
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -88,6 +88,13 @@ class Object(Protocol):
         before the second does, though their times allow the other order as well.
 
         What follows from answers that come much later is known here at once.
+        """
+        ...
+
+    def refuted(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Return calls that cannot all be explained, whatever the other ones are.
+
+        The search would find out as well, but only once it has tried all that came before.
         """
         ...
 
@@ -352,7 +359,10 @@ class _Search:
 
 def check(calls: Iterable[Call], it: Object, limit: int = 500_000) -> Verdict:
     """Tell whether a history is linearizable; give up after so many states."""
-    search = _Search(list(calls), it, limit)
+    calls = list(calls)
+    if wrong := it.among(calls).refuted(calls):
+        return Verdict(False, 0, wrong)
+    search = _Search(calls, it, limit)
     verdict = Verdict(None, 0)
     for width, mixed in ROUNDS:
         verdict = search.run(width, mixed)
@@ -375,6 +385,9 @@ class _Plain:
         return self
 
     def orders(self, calls: Sequence[Call]) -> Iterable[tuple[int, int]]:
+        return ()
+
+    def refuted(self, calls: Sequence[Call]) -> Sequence[Call]:
         return ()
 
     def rank(self, state: Any) -> tuple[Hashable, int, int]:
@@ -560,6 +573,31 @@ class Queue(_Plain):
                     if before.end < behind.start and other in put:
                         yield put[other], put[value]
 
+    def refuted(self, calls: Sequence[Call]) -> Sequence[Call]:
+        put = {
+            call.arguments[0]: call
+            for call in calls
+            if call.name == "put" and call.result != "Full"
+        }
+        got: dict[Any, Call] = {}
+        for call in calls:
+            if call.name == "get" and call.outcome == RETURNED and call.result != "Empty":
+                value = call.result[0]
+                if value in got:  # twice
+                    return got[value], call
+                if value not in put or call.end < put[value].start:
+                    return (call,)
+                got[value] = call
+        for first, second in self.orders(calls):
+            if calls[second].end < calls[first].start:
+                return calls[first], calls[second]
+        lost = [
+            call
+            for value, call in put.items()
+            if call.outcome == RETURNED and value not in got and call.end < self._drained
+        ]
+        return lost if len(lost) > self._kept else ()
+
     def rank(self, state: _Items) -> tuple[Hashable, int, int]:
         # More gets are better, also to have an item, and so is a mark: only what somebody got with
         # one has it.
@@ -689,6 +727,29 @@ class Mutex(_Plain):
         known._before = dict(zip(known._fences, (0, *known._fences), strict=False))
         known._unknown = sum(call.outcome != RETURNED for call in acquires)
         return known
+
+    def refuted(self, calls: Sequence[Call]) -> Sequence[Call]:
+        # Since when and until when who surely has it: to the next call of his that may end that.
+        spans: list[tuple[float, float, Call]] = []
+        for call in calls:
+            if call.name == "acquire" and call.outcome == RETURNED and call.result:
+                until = min(
+                    (
+                        other.start
+                        for other in calls
+                        if other.who == call.who
+                        and other.name in ("release", "expire")
+                        and other.end >= call.start
+                    ),
+                    default=inf,
+                )
+                if call.end < until:
+                    spans.append((call.end, until, call))
+        spans.sort(key=lambda span: span[:2])
+        for (_, until, one), (since, _, two) in pairwise(spans):
+            if one.who != two.who and since < until:
+                return one, two
+        return ()
 
     def rank(self, state: _Mutex) -> tuple[Hashable, int, int]:
         if state.owner is not None:
