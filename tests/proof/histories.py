@@ -4,8 +4,8 @@ Each history has one shared object and seven callers: two processes whose blocki
 interrupt, a process with threads, one with tasks on asyncio or trio. Connections are cut, waits run
 out of time, calls are cancelled, and in some histories a process is killed in the middle.
 
-The search for an explanation may take for ever where many calls were cancelled while a connection
-was down. One that is given up neither proves nor breaks anything: those are counted apart, and few.
+Each is accepted or rejected. A search that is given up, because too many calls were cancelled while
+a connection was down, breaks the promise as well; the notes of such a history are kept.
 """
 
 import json
@@ -43,8 +43,8 @@ __all__ = ("histories",)
 
 CALLS = 300
 """About so many are made in each history."""
-LIMIT = 100_000
-"""States after which a search is given up: some ten seconds."""
+LIMIT = 500_000
+"""States after which a search is given up: about a minute. Few take more than a twentieth."""
 KEY = b"the key of recorded histories"
 LAST = "Z"
 """Who asks at the end what is left."""
@@ -253,16 +253,16 @@ def histories(count: int, seed: int) -> Report:
                 calls = read(path, killed)
                 kind = players.KINDS[number % len(players.KINDS)]
                 verdict = check(calls, OBJECTS[kind], LIMIT)
-                rejected = verdict.linearizable is False
-                report.expect(not rejected, f"seed {number}, {kind}: {verdict}")
-                report.done["accepted"] += verdict.linearizable is True
+                accepted = verdict.linearizable is True
+                report.expect(accepted, f"seed {number}, {kind}: {verdict}")
+                report.done["accepted"] += accepted
                 if verdict.linearizable is None:
                     undecided.append(number)
                 states.append(verdict.states)
                 report.done[f"histories of a {kind}"] += 1
                 for call in calls:
                     report.done[f"calls {call.outcome}" if call.name != "expire" else "ended"] += 1
-                if not rejected:
+                if accepted:
                     Path(path).unlink()
                 else:
                     kept = Path(tempfile.gettempdir()) / f"history-{number}.json"
@@ -273,6 +273,4 @@ def histories(count: int, seed: int) -> Report:
         report.figures["rejected"] = count - report.done["accepted"] - len(undecided)
         report.figures["undecided"] = undecided
         report.figures["states of the largest search"] = max(states, default=0)
-        few = max(2, count // 50)
-        report.expect(len(undecided) <= few, f"{len(undecided)} histories are undecided")
     return report

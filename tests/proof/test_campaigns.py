@@ -16,7 +16,7 @@ SMALL = {
     "kills": (40, {"killed workers": 20, "killed holders: socket": 1}),
     "cancels": (2_000, {"cancelled by task": 200, "cancelled step by step": 60}),
     "signals": (500, {"get": 50, "hold": 50, "sleep": 50}),
-    "histories": (12, {"accepted": 10, "calls returned": 2000, "calls cancelled": 50}),
+    "histories": (12, {"accepted": 12, "calls returned": 2000, "calls cancelled": 50}),
     "soak": (6, {"calls": 20, "clients killed": 1}),
 }
 """How much of each, and what it must at least have done."""
