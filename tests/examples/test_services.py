@@ -88,13 +88,18 @@ def stop(program: subprocess.Popen[str]) -> str:
 
 def test_all_workers_share_what_they_count(service: Any) -> None:
     program, url = service
+    answers: list[Any] = []
+    end = time.monotonic() + SECONDS
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(get, [url] * 200))
+        # On a busy machine a worker may begin when others have answered a lot.
+        while len({answer["worker"] for answer in answers}) < 2 and time.monotonic() < end:
+            answers += threads.map(get, [url] * 200)
         reports = list(threads.map(get, [f"{url}/report"] * 20))
-    assert sorted(answer["visits"] for answer in answers) == list(range(1, 201))
+    visits = len(answers)
+    assert sorted(answer["visits"] for answer in answers) == list(range(1, visits + 1))
     assert len({answer["worker"] for answer in answers}) > 1
     assert reports == [{"report": [10**13 + 37]}] * 20
-    assert get(f"{url}/status") == {"visits": 200, "reports": 1, "jobs done": 0}
+    assert get(f"{url}/status") == {"visits": visits, "reports": 1, "jobs done": 0}
     assert get(f"{url}/nothing")["status"] == 404
     assert get(f"{url}/jobs/1")["status"] == 404
     assert get(f"{url}/jobs/new/many")["status"] == 404
