@@ -162,7 +162,7 @@ class AnyioChannel(AsyncChannel):
 
     async def _settled(self, outcome: Answer, seconds: float | None) -> BaseException | None:
         later: BaseException | None = None
-        with anyio.move_on_after(seconds, shield=True) as scope:
+        with anyio.move_on_after(seconds) as scope:  # the caller shields it
             while not outcome.done():
                 try:
                     await outcome
