@@ -96,25 +96,28 @@ class _Connection:
             else:
                 try:
                     self._socket.sendall(lone)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
-                    data = self._socket.recv(READ) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                    data = self._socket.recv(plan.ahead) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
                 except OSError:
                     self._resume()
                     data = self._read()
             message = session.lone_answer(data)
             if message is None:
+                if len(data) == plan.ahead:
+                    plan.ahead = READ
                 message = self._answer(data)
                 if message[0] == ERROR:
                     error = raised(error_of(message, self._channel.decode_key))
             if error is None:
                 result = plan.decode_result(message[3])
-                if plan.consumes and not self._implicit:
-                    session.keep(message[2])
-                    if not plan.owned:
-                        # An item is the caller's when this returns. A lock needs no message of
-                        # its own: it dies with the session, and the next call confirms it.
-                        self._send()
-                if plan.owned:
-                    self._count_locks(plan, object_id, wire, result)
+                if not plan.at_once:
+                    if plan.consumes and not self._implicit:
+                        session.keep(message[2])
+                        if not plan.owned:
+                            # An item is the caller's when this returns. A lock needs no message
+                            # of its own: it dies with the session, and the next call confirms it.
+                            self._send()
+                    if plan.owned:
+                        self._count_locks(plan, object_id, wire, result)
         except BaseException:
             try:
                 self._interrupted()

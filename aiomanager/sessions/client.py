@@ -78,6 +78,9 @@ class ClientSession(Generic[W]):
         self._whole = True
         """Whether what comes in next is the beginning of a message, and may be one."""
         self._attachment = 0
+        self._clear = True
+        """Whether a call that is made now can leave at once: nothing is to be sent before it. Set
+        when all was sent, and unset before anything is added."""
         self.last_id = 0
         """The id of the last call."""
         self.output: list[bytes] = []
@@ -123,6 +126,7 @@ class ClientSession(Generic[W]):
                 size += len(argument)
         if size >= LIGHT:
             light = False
+        self._clear = False
         if light:
             self.calls[call_id] = waiting
             item: list[Any] = [call_id, object_id, name, arguments, owner]
@@ -151,15 +155,7 @@ class ClientSession(Generic[W]):
         call_id = self.last_id + 1
         payload = encode([CALL, stream.received, call_id, object_id, name, arguments, owner])
         size = len(payload)
-        if (
-            self.output
-            or self._batch
-            or self._kept
-            or self._taken
-            or self._dropped
-            or self._held
-            or size > self._largest
-        ):
+        if not self._clear or size > self._largest:
             return None
         self.last_id = call_id
         self.calls[call_id] = waiting
@@ -226,6 +222,7 @@ class ClientSession(Generic[W]):
 
     def keep(self, call_id: int) -> None:
         """Say that what a call was granted has reached the application."""
+        self._clear = False
         self._kept.append(call_id)
 
     def unkeep(self, call_id: int) -> None:
@@ -235,10 +232,12 @@ class ClientSession(Generic[W]):
 
     def hold(self, object_ids: list[int]) -> None:
         """Count a reference to each of these objects, before the next call."""
+        self._clear = False
         self._taken.extend(object_ids)
 
     def release(self, object_ids: list[int]) -> None:
         """Count a reference to each of these objects less."""
+        self._clear = False
         self._dropped.extend(object_ids)
 
     def bye(self, *, for_good: bool = False) -> None:
@@ -248,6 +247,7 @@ class ClientSession(Generic[W]):
         self._send(encode([*message, True] if for_good else message))
 
     def _add(self, call_id: int, payload: bytes) -> None:
+        self._clear = False
         if len(payload) > self._largest:
             self.calls.pop(call_id, None)
             raise TooLarge(
@@ -297,6 +297,7 @@ class ClientSession(Generic[W]):
             self._send(payload)
 
     def _send(self, payload: bytes) -> None:
+        self._clear = False
         if self._batch:
             self._send_batch()
         message = frame(payload)
@@ -325,6 +326,7 @@ class ClientSession(Generic[W]):
         if self.stream.ack_due:
             self.output.append(frame(encode([ACK, self.stream.tell()])))
         output, self.output = self.output, []
+        self._clear = not (self._held or self._dropped)
         return output
 
     def _send_notes(self) -> None:
@@ -438,6 +440,7 @@ class ClientSession(Generic[W]):
         Raises:
             ProtocolError: the count cannot be right.
         """
+        self._clear = False
         self.output = self.stream.resume(received)
         self._send_held()
 

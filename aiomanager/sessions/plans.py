@@ -15,7 +15,11 @@ from aiomanager.stored import ABSENT, MISSING
 __all__ = ("Leaves", "Plan", "Plans")
 
 Convert: TypeAlias = Callable[[Any], Any]
+Run: TypeAlias = Callable[..., Any]
 
+AHEAD: Final = 479
+"""The size up to which Python has a bytes object at hand. It gets a larger one from the C library,
+which takes longer than all the rest of reading a short answer."""
 NOT_THERE: Final[list[Any]] = []
 """The wire form of ABSENT and MISSING: no value looks like it."""
 
@@ -40,6 +44,7 @@ class Plan:
     """How one operation travels, for one side."""
 
     __slots__ = (
+        "ahead",
         "at_once",
         "body",
         "consumes",
@@ -50,6 +55,7 @@ class Plan:
         "name",
         "operation",
         "owned",
+        "runners",
         "undo",
         "waits",
         "writes",
@@ -59,6 +65,7 @@ class Plan:
         self,
         operation: Operation[..., Any] | None,
         decoders: dict[int, Convert],
+        runners: dict[int, Run],
         encoders: dict[int, Convert],
         decode_result: Convert,
         encode_result: Convert,
@@ -66,7 +73,6 @@ class Plan:
         self.operation = operation
         # The operation's own, one step nearer.
         self.name = "" if operation is None else operation.name
-        self.body: Any = None if operation is None else operation.body
         self.owned = operation is not None and operation.owned
         self.waits = operation is not None and operation.waits
         self.consumes = operation is not None and operation.consumes
@@ -74,8 +80,13 @@ class Plan:
         self.undo = None if operation is None else operation.undo
         self.at_once = operation is not None and not (operation.owned or operation.waits)
         """Whether the operation need not know its caller, and answers at once."""
+        self.ahead = AHEAD
+        """How many bytes of an answer a client reads at first; more once that was too little."""
         self.decoders = decoders
         """How the arguments are decoded, by their number."""
+        self.runners = runners
+        """What carries the operation out, by the number of arguments: it takes the object, its
+        caller if the operation is owned, and the arguments as they came."""
         self.encoders = encoders
         """How the arguments are encoded, by their number."""
         self.decode_result = decode_result
@@ -95,13 +106,26 @@ class Plan:
         Raises:
             BadParameters: their number or types are not those that were declared.
         """
-        try:
-            decode = self.decoders[len(arguments)]
-        except KeyError:
-            low, high = min(self.decoders), max(self.decoders)
-            expected = str(low) if low == high else f"{low} to {high}"
-            raise BadParameters(f"takes {expected} arguments, not {len(arguments)}") from None
+        decode = self.decoders.get(len(arguments))
+        if decode is None:
+            raise self._miscounted(arguments)
         return cast("tuple[Any, ...]", decode(arguments))
+
+    def runner(self, arguments: list[Any]) -> Run:
+        """Return what carries the operation out with these arguments, of `runners`.
+
+        Raises:
+            BadParameters: there are too few of them, or too many.
+        """
+        run = self.runners.get(len(arguments))
+        if run is None:
+            raise self._miscounted(arguments)
+        return run
+
+    def _miscounted(self, arguments: list[Any]) -> BadParameters:
+        low, high = min(self.decoders), max(self.decoders)
+        expected = str(low) if low == high else f"{low} to {high}"
+        return BadParameters(f"takes {expected} arguments, not {len(arguments)}")
 
 
 class Plans:
@@ -125,9 +149,11 @@ class Plans:
         decode = [self._decoder(shape) for shape in shapes]
         encode = [self._encoder(parameter.shape, parameter.name) for parameter in parameters]
         counts = range(signature.required, len(shapes) + 1)
+        run = _runner if operation is None or not operation.owned else _owned_runner
         return Plan(
             operation,
             {count: _spread_tuple(decode[:count]) for count in counts},
+            {} if operation is None else {n: run(operation.body, decode[:n]) for n in counts},
             {count: _spread_list(encode[:count]) for count in counts},
             self._decoder(signature.result),
             self._encoder(signature.result, "the result"),
@@ -211,6 +237,35 @@ def _spread_list(convert: list[Convert]) -> Convert:
         one, two = convert
         return lambda values: [one(values[0]), two(values[1])]
     return lambda values: [f(value) for f, value in zip(convert, values, strict=True)]
+
+
+# One call from the session to the body, without a tuple of arguments in between.
+
+
+def _runner(body: Run, convert: list[Convert]) -> Callable[[Any, list[Any]], Any]:
+    if not convert:
+        return lambda target, values: body(target)
+    if len(convert) == 1:
+        (one,) = convert
+        return lambda target, values: body(target, one(values[0]))
+    if len(convert) == 2:
+        one, two = convert
+        return lambda target, values: body(target, one(values[0]), two(values[1]))
+    spread = _spread_tuple(convert)
+    return lambda target, values: body(target, *spread(values))
+
+
+def _owned_runner(body: Run, convert: list[Convert]) -> Callable[[Any, Any, list[Any]], Any]:
+    if not convert:
+        return lambda target, caller, values: body(target, caller)
+    if len(convert) == 1:
+        (one,) = convert
+        return lambda target, caller, values: body(target, caller, one(values[0]))
+    if len(convert) == 2:
+        one, two = convert
+        return lambda target, caller, values: body(target, caller, one(values[0]), two(values[1]))
+    spread = _spread_tuple(convert)
+    return lambda target, caller, values: body(target, caller, *spread(values))
 
 
 def _nothing(_value: Any) -> None:

@@ -334,13 +334,15 @@ class ServerSession(Holder):
                 _, ack, call_id, object_id, name, arguments, owner = unpack_message(data[4:])
                 entry = self._entries[object_id]
                 plan = entry.handlers[name]
-                values = plan.decoders[len(arguments)](arguments)
+                run = plan.runners[len(arguments)]
                 quick = (
                     ack == stream.sent
-                    and type(ack) is type(call_id) is type(object_id) is type(owner) is int
+                    # All bits together are in range if each number is, and a float has none. What
+                    # is left to tell apart are `true` and 1.
+                    and 0 <= ack | call_id | object_id | owner <= MAX_ID
+                    and call_id > 1
+                    and type(object_id) is type(owner) is int
                     and type(arguments) is list
-                    and 0 <= call_id <= MAX_ID
-                    and (not owner or 0 <= owner <= MAX_ID)
                     and call_id not in self._calls
                 )
             except Exception:
@@ -350,7 +352,7 @@ class ServerSession(Holder):
                 if self._calls and self._implicit:
                     self._confirm(ack)
                 # As stream.receive(), without the call: everything sent is confirmed.
-                stream.acknowledged = ack
+                stream.acknowledged = stream.sent
                 stream.kept.clear()
                 stream.kept_bytes = 0
                 stream.received += 1
@@ -358,15 +360,15 @@ class ServerSession(Holder):
                 target = entry.object
                 try:
                     if plan.at_once:
-                        result = plan.body(target, *values)
+                        result = run(target, arguments)
                         if plan.writes:
                             target.version += 1
                     else:
                         if plan.owned:
                             caller = Caller(self, owner, self._core.hands.now())
-                            result = plan.body(target, caller, *values)
+                            result = run(target, caller, arguments)
                         else:
-                            result = plan.body(target, *values)
+                            result = run(target, arguments)
                         if plan.writes:
                             target.version += 1
                             if plan.waits and isinstance(result, Waiter):
@@ -391,7 +393,7 @@ class ServerSession(Holder):
                 except Exception as error:
                     self._store.handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
-                        plan.undo(target, result, *values)
+                        plan.undo(target, result, *plan.decode(arguments))  # pyright: ignore[reportUnknownArgumentType]
                     call = self._calls.pop(call_id, None)
                     if call is not None:
                         call.waiter.cancel()
@@ -574,13 +576,13 @@ class ServerSession(Holder):
                     call_id, object_id, name, arguments, owner = item
                     target = entries[object_id].object
                     plan = entries[object_id].handlers[name]
-                    decode_arguments = plan.decoders[len(arguments)]
+                    run = plan.runners[len(arguments)]
                     quick = (
                         plan.at_once
-                        and type(call_id) is type(object_id) is type(owner) is int
+                        and 0 <= call_id | object_id | owner <= MAX_ID
+                        and call_id > 1
+                        and type(object_id) is type(owner) is int
                         and type(arguments) is list
-                        and 0 <= call_id <= MAX_ID
-                        and 0 <= owner <= MAX_ID
                         and call_id not in calls
                     )
                 except Exception:
@@ -591,8 +593,7 @@ class ServerSession(Holder):
                     self._run(CALL, *item[:6])
                     continue
                 try:
-                    values = decode_arguments(arguments)
-                    result = plan.body(target, *values)
+                    result = run(target, arguments)
                     if plan.writes:
                         target.version += 1
                     wire = None if result is None else plan.encode_result(result)
@@ -603,7 +604,7 @@ class ServerSession(Holder):
                 except Exception as error:
                     handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
-                        plan.undo(target, result, *values)
+                        plan.undo(target, result, *plan.decode(arguments))  # pyright: ignore[reportUnknownArgumentType]
                     self._fail(call_id, error)
         finally:
             self._results = None
@@ -648,17 +649,15 @@ class ServerSession(Holder):
                 raise UnknownOperation(
                     f"a {type(entry.object).type_name} has no operation {name!r}"
                 )
-            body = plan.body
-            decoder = plan.decoders.get(len(arguments))  # pyright: ignore[reportUnknownArgumentType]
-            values = plan.decode(arguments) if decoder is None else decoder(arguments)  # pyright: ignore[reportUnknownArgumentType]
+            run = plan.runner(arguments)  # pyright: ignore[reportUnknownArgumentType]
             target = entry.object
             if plan.owned:
                 caller = Caller(self, owner, self._core.hands.now())
                 if free is True:
                     caller = caller.free()
-                result = body(target, caller, *values)
+                result = run(target, caller, arguments)
             else:
-                result = body(target, *values)
+                result = run(target, arguments)
             if plan.writes:
                 target.version += 1
                 if plan.waits and isinstance(result, Waiter):
@@ -674,7 +673,7 @@ class ServerSession(Holder):
         except _AnswerTooLarge as error:
             self._store.handed_out.clear()
             if plan is not None and plan.undo is not None:
-                plan.undo(target, result, *values)
+                plan.undo(target, result, *plan.decode(arguments))  # pyright: ignore[reportUnknownArgumentType]
             self._fail(call_id, error)
         except Exception as error:
             self._store.handed_out.clear()
