@@ -27,6 +27,7 @@ from aiomanager.client._channel import (
     unreachable,
 )
 from aiomanager.client._process import owners
+from aiomanager.client._waiting import Wait, leave_it, waiting_for
 from aiomanager.errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -37,6 +38,7 @@ from aiomanager.errors import (
     SessionLost,
 )
 from aiomanager.operation import Operation, drive_blocking
+from aiomanager.protocol.address import is_loopback
 from aiomanager.protocol.handshake import IMPLICIT_KEEP, Resume, Welcome
 from aiomanager.protocol.messages import ERROR
 from aiomanager.proxy import Proxy, Reference, SyncProxy
@@ -53,6 +55,7 @@ class _Connection:
     def __init__(self, channel: "BlockingChannel") -> None:
         self._channel = channel
         self._socket: socket.socket | None = None
+        self._wait: Wait = leave_it
         self._dirty = False
         """Whether a call did not come to its end."""
         self._before = 0
@@ -96,6 +99,7 @@ class _Connection:
             else:
                 try:
                     self._socket.sendall(lone)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                    self._wait()
                     data = self._socket.recv(plan.ahead) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
                 except OSError:
                     self._resume()
@@ -222,6 +226,7 @@ class _Connection:
                 data, self._pending = self._pending, b""
                 return data
             try:
+                self._wait()
                 data = self._socket.recv(READ)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
             except OSError:
                 data = b""
@@ -365,6 +370,7 @@ class _Connection:
             raise
         self._implicit = IMPLICIT_KEEP in handshake.welcome.capabilities
         self._pending = handshake.trailing
+        self._wait = waiting_for(sock) if is_loopback(address) else leave_it
         self._socket = sock
         return handshake.welcome
 

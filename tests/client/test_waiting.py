@@ -1,0 +1,160 @@
+"""Tests of how a thread waits for an answer: awake for a moment, then asleep."""
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import aiomanager.sync
+from aiomanager.client import _waiting
+from aiomanager.client._channel import READ
+from aiomanager.client._waiting import AWAKE, TOO_LONG, UNTRIED, Wait, waiting_for
+from aiomanager.sessions.plans import AHEAD
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    here, there = socket.socketpair()
+    with here, there:
+        yield here, there
+
+
+class Machine:
+    """A clock that only moves when others are let go first, and a count of who sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.let = 0
+        """How many times others were let go first."""
+        self.looked = 0
+        self.slept = 0
+        self.takes = AWAKE / 3.5
+        """How long others take."""
+        self.then: Callable[[], object] = lambda: None
+        """What they do."""
+        machine = self
+
+        class Poll:
+            def __init__(self) -> None:
+                self._poll = real()
+                self.register = self._poll.register
+
+            def poll(self, *timeout: int) -> Any:
+                machine.looked += 1
+                machine.slept += not timeout
+                return self._poll.poll(*timeout)
+
+        real = select.poll
+        monkeypatch.setattr(_waiting.select, "poll", Poll)
+        monkeypatch.setattr(_waiting.os, "sched_yield", self._let_others)
+        monkeypatch.setattr(_waiting.time, "monotonic", lambda: self.now)
+
+    def _let_others(self) -> None:
+        self.let += 1
+        self.now += self.takes
+        self.then()
+
+    def sleeper(self, act: Callable[[], object]) -> threading.Thread:
+        """Act from another thread when the one that waits is about to sleep."""
+
+        def run() -> None:
+            deadline = time.perf_counter() + 30
+            while not self.slept and time.perf_counter() < deadline:
+                pass
+            act()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def counts(self, wait: Wait) -> tuple[int, int, int]:
+        """Wait; return how often others were let, it looked, and it slept, meanwhile."""
+        before = self.let, self.looked, self.slept
+        wait()
+        return self.let - before[0], self.looked - before[1], self.slept - before[2]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_what_is_there_is_not_waited_for(machine: Machine, pair: Pair) -> None:
+    here, there = pair
+    wait = waiting_for(here)
+    there.send(b"1")
+    assert machine.counts(wait) == (0, 1, 0)
+    there.close()
+    here.recv(1)
+    assert machine.counts(wait) == (0, 1, 0)  # the end, as well
+
+
+def test_what_comes_soon_is_found_awake(machine: Machine, pair: Pair) -> None:
+    here, there = pair
+    wait = waiting_for(here)
+    machine.then = lambda: machine.let == 3 and there.send(b"1")
+    assert machine.counts(wait) == (3, 4, 0)
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_what_comes_late_is_slept_for(machine: Machine, pair: Pair, end: bool) -> None:
+    here, there = pair
+    wait = waiting_for(here)
+    thread = machine.sleeper(lambda: there.shutdown(socket.SHUT_WR) if end else there.send(b"1"))
+    assert machine.counts(wait) == (4, 6, 1)
+    thread.join()
+    assert here.recv(2) == (b"" if end else b"1")
+    there.close()
+    assert machine.counts(waiting_for(here))[0] == 0  # it is tried again, at once
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_where_others_take_long_it_is_not_tried_for_some_time(
+    machine: Machine, pair: Pair, found: bool
+) -> None:
+    here, there = pair
+    wait = waiting_for(here)
+    machine.takes = TOO_LONG + AWAKE
+    machine.then = lambda: found and there.send(b"1")
+    thread = None if found else machine.sleeper(lambda: there.send(b"1"))
+    assert machine.counts(wait) == (1, 2 + (not found), not found)
+    if thread is not None:
+        thread.join()
+    here.recv(1)
+    for _ in range(UNTRIED):
+        assert machine.counts(wait) == (0, 0, 0)  # recv() waits
+    machine.then = lambda: there.send(b"1")
+    assert machine.counts(wait) == (1, 2, 0)
+
+
+def test_the_real_thing() -> None:
+    with aiomanager.sync.Manager() as manager:
+        shared = manager.dict()
+        event = manager.Event()
+        for number in range(3 * UNTRIED):
+            shared["k"] = number
+            assert shared["k"] == number
+        timer = threading.Timer(0.1, event.set)
+        timer.start()
+        assert event.wait(30)
+        timer.join()
+
+
+def test_long_answers_are_read_at_once_from_the_second_on() -> None:
+    with aiomanager.sync.Manager() as manager:
+        shared = manager.dict()
+        plan = shared._channel._plans.of(type(shared).operations["get"])
+        for size, ahead in ((10, AHEAD), (5000, READ), (200_000, READ), (10, READ)):
+            shared["k"] = "x" * size
+            assert shared.get("k") == "x" * size
+            assert plan.ahead == ahead
+        for size in range(AHEAD - 40, AHEAD + 40):  # around the first read's end
+            plan.ahead = AHEAD
+            shared["k"] = "x" * size
+            assert [shared.get("k"), shared.get("k")] == ["x" * size] * 2
