@@ -33,6 +33,8 @@ def leave_it() -> None:
 
 def waiting_for(sock: socket.socket) -> Wait:
     """Return what waits until a socket has something to read."""
+    if not hasattr(select, "poll"):
+        return leave_it  # eventlet takes it away, and lets its other threads run in recv()
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     look, let_others, clock = poll.poll, os.sched_yield, time.monotonic

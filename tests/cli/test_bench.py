@@ -55,6 +55,7 @@ def test_what_is_wanted() -> None:
     floors = {workload.name: workload.floor for workload in WORKLOADS}
     assert floors == {
         "client": 1.35,
+        "client-anywhere": None,
         "processes": 1.8,
         "tasks": 10,
         "queue": 1.4,
@@ -69,6 +70,7 @@ def test_what_is_wanted() -> None:
     ("name", "row"),
     [
         ("queue", r"queue, on one core +[\d,]+/s +[\d,]+/s +[\d.]+x +[\d.]+ \.\. [\d.]+ +>= 1.4x"),
+        ("client-anywhere", r"cores +[\d.]+ us +[\d.]+ us +[\d.]+x +[\d.]+ \.\. [\d.]+ *\n"),
         ("kept-client", r"p50, on one core +[\d.]+ us +[\d.]+ us +[-\d.]+ % .* +<= 5 %"),
     ],
 )

@@ -146,6 +146,13 @@ def test_the_real_thing() -> None:
         timer.join()
 
 
+def test_where_poll_was_taken_away_who_reads_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "poll")  # as eventlet.monkey_patch() does
+    with aiomanager.sync.Manager() as manager:
+        shared = manager.dict(a=1)
+        assert shared["a"] == 1
+
+
 def test_long_answers_are_read_at_once_from_the_second_on() -> None:
     with aiomanager.sync.Manager() as manager:
         shared = manager.dict()
