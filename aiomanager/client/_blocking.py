@@ -370,7 +370,8 @@ class _Connection:
             raise
         self._implicit = IMPLICIT_KEEP in handshake.welcome.capabilities
         self._pending = handshake.trailing
-        self._wait = waiting_for(sock) if is_loopback(address) else leave_it
+        near = is_loopback(address)
+        self._wait = waiting_for(sock, self._channel.used) if near else leave_it
         self._socket = sock
         return handshake.welcome
 
@@ -482,11 +483,16 @@ class _Slot(threading.local):
 class _Keeper:
     """Dies with its thread."""
 
-    def __init__(self, connection: _Connection, free: deque[_Connection]) -> None:
+    def __init__(
+        self, connection: _Connection, free: deque[_Connection], used: set[_Connection]
+    ) -> None:
         self._connection = connection
         self._free = free
+        self._used = used
+        used.add(connection)
 
     def __del__(self) -> None:
+        self._used.discard(self._connection)
         if self._connection.thread_ended():
             self._free.append(self._connection)
 
@@ -501,6 +507,8 @@ class BlockingChannel(ChannelBase):
         self._slot = _Slot()
         self._free: deque[_Connection] = deque()
         self._all: set[_Connection] = set()
+        self.used: set[_Connection] = set()
+        """One connection for each thread that has called and lives."""
         self.closed = False
         _channels.add(self)
 
@@ -602,7 +610,7 @@ class BlockingChannel(ChannelBase):
         slot = self._slot
         slot.connection = connection
         slot.keeper = None
-        slot.keeper = _Keeper(connection, self._free)
+        slot.keeper = _Keeper(connection, self._free, self.used)
         return connection
 
     def new_connection(self) -> _Connection:
@@ -640,6 +648,7 @@ class BlockingChannel(ChannelBase):
             connection.abandon()
         self._all = set()
         self._free = deque()
+        self.used = set()
         self._slot = _Slot()
 
 

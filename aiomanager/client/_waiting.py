@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Final, TypeAlias
 
 __all__ = ("AWAKE", "TOO_LONG", "UNTRIED", "Wait", "leave_it", "waiting_for")
@@ -31,8 +31,12 @@ def leave_it() -> None:
     """Leave the waiting to the one who reads: another machine is far."""
 
 
-def waiting_for(sock: socket.socket) -> Wait:
-    """Return what waits until a socket has something to read."""
+def waiting_for(sock: socket.socket, used: Sized) -> Wait:
+    """Return what waits until a socket has something to read.
+
+    `used` are the connections of all threads. Where there are several, each of them is left to
+    recv(), which takes the interpreter back only once.
+    """
     if not hasattr(select, "poll"):
         return leave_it  # eventlet takes it away, and lets its other threads run in recv()
     poll = select.poll()
@@ -42,6 +46,8 @@ def waiting_for(sock: socket.socket) -> Wait:
 
     def wait() -> None:
         nonlocal untried
+        if len(used) > 1:
+            return
         if untried:
             untried -= 1
             return

@@ -87,7 +87,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_what_is_there_is_not_waited_for(machine: Machine, pair: Pair) -> None:
     here, there = pair
-    wait = waiting_for(here)
+    wait = waiting_for(here, [1])
     there.send(b"1")
     assert machine.counts(wait) == (0, 1, 0)
     there.close()
@@ -97,7 +97,7 @@ def test_what_is_there_is_not_waited_for(machine: Machine, pair: Pair) -> None:
 
 def test_what_comes_soon_is_found_awake(machine: Machine, pair: Pair) -> None:
     here, there = pair
-    wait = waiting_for(here)
+    wait = waiting_for(here, [1])
     machine.then = lambda: machine.let == 3 and there.send(b"1")
     assert machine.counts(wait) == (3, 4, 0)
 
@@ -105,13 +105,13 @@ def test_what_comes_soon_is_found_awake(machine: Machine, pair: Pair) -> None:
 @pytest.mark.parametrize("end", [False, True])
 def test_what_comes_late_is_slept_for(machine: Machine, pair: Pair, end: bool) -> None:
     here, there = pair
-    wait = waiting_for(here)
+    wait = waiting_for(here, [1])
     thread = machine.sleeper(lambda: there.shutdown(socket.SHUT_WR) if end else there.send(b"1"))
     assert machine.counts(wait) == (4, 6, 1)
     thread.join()
     assert here.recv(2) == (b"" if end else b"1")
     there.close()
-    assert machine.counts(waiting_for(here))[0] == 0  # it is tried again, at once
+    assert machine.counts(waiting_for(here, [1]))[0] == 0  # it is tried again, at once
 
 
 @pytest.mark.parametrize("found", [False, True])
@@ -119,7 +119,7 @@ def test_where_others_take_long_it_is_not_tried_for_some_time(
     machine: Machine, pair: Pair, found: bool
 ) -> None:
     here, there = pair
-    wait = waiting_for(here)
+    wait = waiting_for(here, [1])
     machine.takes = TOO_LONG + AWAKE
     machine.then = lambda: found and there.send(b"1")
     thread = None if found else machine.sleeper(lambda: there.send(b"1"))
@@ -131,6 +131,42 @@ def test_where_others_take_long_it_is_not_tried_for_some_time(
         assert machine.counts(wait) == (0, 0, 0)  # recv() waits
     machine.then = lambda: there.send(b"1")
     assert machine.counts(wait) == (1, 2, 0)
+
+
+def test_with_several_threads_who_reads_waits(machine: Machine, pair: Pair) -> None:
+    used: list[int] = []
+    wait = waiting_for(pair[0], used)
+    used += [1, 2]
+    assert machine.counts(wait) == (0, 0, 0)
+    del used[0]
+    machine.then = lambda: pair[1].send(b"1")
+    assert machine.counts(wait) == (1, 2, 0)
+
+
+def test_threads_that_have_ended_do_not_count() -> None:
+    with aiomanager.sync.Manager() as manager:
+        shared = manager.dict()
+        used = shared._channel.used
+        assert len(used) == 1
+        ready = threading.Barrier(4)
+        seen: list[int] = []
+
+        def call() -> None:
+            shared.increment("calls")
+            ready.wait(30)
+            seen.append(len(used))
+            ready.wait(30)
+
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        ready.wait(30)
+        ready.wait(30)
+        for thread in threads:
+            thread.join()
+        assert seen == [4] * 3
+        assert shared["calls"] == 3
+        assert len(used) == 1
 
 
 def test_the_real_thing() -> None:
