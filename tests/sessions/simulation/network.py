@@ -242,7 +242,9 @@ class Link:
 
     def die(self) -> None:
         """Break, since the app has died."""
-        self.has_read_all = self.app.implicit and not (self.down.flying or self.down.first)
+        down = self.down
+        # What was lost in a cut before is not in flight any more, and was not read either.
+        self.has_read_all = self.app.implicit and not (down.closed or down.flying or down.first)
         self.cut()
 
     def cut(self) -> None:

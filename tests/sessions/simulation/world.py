@@ -326,11 +326,13 @@ class World:
         where = f"{name} of app {task.app.number}, call {call.call_id} ({call.state})"
         if call.request.object_id not in self.store.entries:
             raise Broken(f"{where} waits for an object that is gone")
-        if call.state != "waiting" or not call.request.operation.waits:
-            raise Broken(f"{where} is never answered")
         session = self.core.sessions.get(call.session.session_id)
         parked = None if session is None else session._calls.get(call.call_id)
-        if parked is None or parked.waiter.settled:
+        # Who comes back from a condition, also early, waits until he has its lock again.
+        early = call.state == "cancelling" and call.request.operation.regains
+        if not ((call.state == "waiting" and call.request.operation.waits) or early):
+            raise Broken(f"{where} is never answered")
+        if parked is None or parked.waiter.settled or bool(parked.cancels) != early:
             raise Broken(f"{where} is forgotten")
 
     def check_parked(self) -> None:
