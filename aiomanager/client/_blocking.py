@@ -97,11 +97,12 @@ class _Connection:
                 self._send()
                 data = self._read()
             else:
+                sock: Any = self._socket  # the one that waits, also if a handler replaces it
                 try:
-                    self._socket.sendall(lone)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+                    sock.sendall(lone)
                     self._wait()
-                    data = self._socket.recv(plan.ahead) or self._read()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
-                except OSError:
+                    data = (self._pending and self._read()) or sock.recv(plan.ahead) or self._read()
+                except (OSError, AttributeError):  # None: another thread has closed the manager
                     self._resume()
                     data = self._read()
             message = session.lone_answer(data)
@@ -225,10 +226,11 @@ class _Connection:
             if self._pending:
                 data, self._pending = self._pending, b""
                 return data
+            sock: Any = self._socket
             try:
                 self._wait()
-                data = self._socket.recv(READ)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
-            except OSError:
+                data = sock.recv(READ)
+            except (OSError, AttributeError):
                 data = b""
             if data:
                 return data

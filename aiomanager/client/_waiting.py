@@ -1,9 +1,10 @@
-"""How a thread waits for the answer of a server on this machine. Nothing is read here.
+"""How a thread stays awake for the answer of a server on this machine. Nothing is read here.
 
-A core that sleeps takes several times as long to wake up as a server takes to answer. So the
-thread stays awake for a moment, and lets others go first who want its core. Where that takes long,
-because they do or because other threads of this process have the interpreter, it is not tried for
-some time.
+A core that sleeps takes several times as long to wake up as a server takes to answer. And Linux
+wakes who sleeps in recv() on a unix socket also when the other side has read what was sent; he
+finds nothing, and sleeps again. So before it sleeps there, a thread looks for its answer for a
+moment, and lets others go first who want its core. Where that takes long, because they do or
+because other threads of this process have the interpreter, it is not tried for some time.
 """
 
 import os
@@ -23,8 +24,8 @@ UNTRIED: Final = 1000
 """How many calls then go without."""
 
 Wait: TypeAlias = Callable[[], None]
-"""Returns when there is something to read, or an end or error to be met there; or before, if the
-one who reads is to wait."""
+"""Returns soon, as a rule when there is something to read. Else who reads waits: recv() goes on
+rightly after a signal whose handler has closed the socket, or has forked."""
 
 
 def leave_it() -> None:
@@ -32,7 +33,7 @@ def leave_it() -> None:
 
 
 def waiting_for(sock: socket.socket, used: Sized) -> Wait:
-    """Return what waits until a socket has something to read.
+    """Return what waits a moment for something to read.
 
     `used` are the connections of all threads. Where there are several, each of them is left to
     recv(), which takes the interpreter back only once.
@@ -54,16 +55,13 @@ def waiting_for(sock: socket.socket, used: Sized) -> Wait:
         if look(0):
             return
         now = begin = clock()
-        found = False
-        while not found and now - begin < AWAKE:
+        while now - begin < AWAKE:
             let_others()
-            found = bool(look(0))
+            found = look(0)
             now = clock()
+            if found:
+                break
         if now - begin > TOO_LONG:
             untried = UNTRIED
-        if not found:
-            # Not in recv(): Linux wakes a thread there also when the other side of a unix socket
-            # has read what was sent; it finds nothing, and sleeps again.
-            look()
 
     return wait

@@ -324,6 +324,7 @@ class ClientSession(Generic[W]):
             self._send_notes()
         # Also behind other output: that may have been made before the bytes came that are now due.
         if self.stream.ack_due:
+            self._clear = False
             self.output.append(frame(encode([ACK, self.stream.tell()])))
         output, self.output = self.output, []
         self._clear = not (self._held or self._dropped)

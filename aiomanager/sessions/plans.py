@@ -46,7 +46,6 @@ class Plan:
     __slots__ = (
         "ahead",
         "at_once",
-        "body",
         "consumes",
         "decode_result",
         "decoders",
@@ -86,7 +85,8 @@ class Plan:
         """How the arguments are decoded, by their number."""
         self.runners = runners
         """What carries the operation out, by the number of arguments: it takes the object, its
-        caller if the operation is owned, and the arguments as they came."""
+        caller if the operation is owned, and the arguments as they came. If the operation can be
+        undone, it leaves the decoded ones in their place: to undo it takes the same."""
         self.encoders = encoders
         """How the arguments are encoded, by their number."""
         self.decode_result = decode_result
@@ -149,11 +149,18 @@ class Plans:
         decode = [self._decoder(shape) for shape in shapes]
         encode = [self._encoder(parameter.shape, parameter.name) for parameter in parameters]
         counts = range(signature.required, len(shapes) + 1)
-        run = _runner if operation is None or not operation.owned else _owned_runner
+        runners: dict[int, Run] = {}
+        if operation is not None:
+            run = _owned_runner if operation.owned else _runner
+            body = operation.body
+            if operation.undo is not None:
+                runners = {n: _undoable(body, decode[:n], owned=operation.owned) for n in counts}
+            else:
+                runners = {n: run(body, decode[:n]) for n in counts}
         return Plan(
             operation,
             {count: _spread_tuple(decode[:count]) for count in counts},
-            {} if operation is None else {n: run(operation.body, decode[:n]) for n in counts},
+            runners,
             {count: _spread_list(encode[:count]) for count in counts},
             self._decoder(signature.result),
             self._encoder(signature.result, "the result"),
@@ -266,6 +273,20 @@ def _owned_runner(body: Run, convert: list[Convert]) -> Callable[[Any, Any, list
         return lambda target, caller, values: body(target, caller, one(values[0]), two(values[1]))
     spread = _spread_tuple(convert)
     return lambda target, caller, values: body(target, caller, *spread(values))
+
+
+def _undoable(body: Run, convert: list[Convert], *, owned: bool) -> Run:
+    spread = _spread_tuple(convert)
+
+    def run(target: Any, values: list[Any]) -> Any:
+        values[:] = spread(values)
+        return body(target, *values)
+
+    def run_owned(target: Any, caller: Any, values: list[Any]) -> Any:
+        values[:] = spread(values)
+        return body(target, caller, *values)
+
+    return run_owned if owned else run
 
 
 def _nothing(_value: Any) -> None:

@@ -338,8 +338,9 @@ class ServerSession(Holder):
                 quick = (
                     ack == stream.sent
                     # All bits together are in range if each number is, and a float has none. What
-                    # is left to tell apart are `true` and 1.
+                    # is left to tell apart are `true` and 1, `false` and 0.
                     and 0 <= ack | call_id | object_id | owner <= MAX_ID
+                    and ack > 1
                     and call_id > 1
                     and type(object_id) is type(owner) is int
                     and type(arguments) is list
@@ -393,7 +394,7 @@ class ServerSession(Holder):
                 except Exception as error:
                     self._store.handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
-                        plan.undo(target, result, *plan.decode(arguments))  # pyright: ignore[reportUnknownArgumentType]
+                        plan.undo(target, result, *arguments)
                     call = self._calls.pop(call_id, None)
                     if call is not None:
                         call.waiter.cancel()
@@ -604,7 +605,7 @@ class ServerSession(Holder):
                 except Exception as error:
                     handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
-                        plan.undo(target, result, *plan.decode(arguments))  # pyright: ignore[reportUnknownArgumentType]
+                        plan.undo(target, result, *arguments)
                     self._fail(call_id, error)
         finally:
             self._results = None
@@ -673,7 +674,7 @@ class ServerSession(Holder):
         except _AnswerTooLarge as error:
             self._store.handed_out.clear()
             if plan is not None and plan.undo is not None:
-                plan.undo(target, result, *plan.decode(arguments))  # pyright: ignore[reportUnknownArgumentType]
+                plan.undo(target, result, *arguments)
             self._fail(call_id, error)
         except Exception as error:
             self._store.handed_out.clear()

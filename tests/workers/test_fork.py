@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import aiomanager
 import aiomanager.sync
+from aiomanager.errors import SessionLost
 
 from . import tasks
 from .helpers import FORKING, SECONDS, until
@@ -197,3 +199,36 @@ def test_a_grandchild_calls_too(manager: aiomanager.sync.Manager) -> None:
 
     assert ended_well(fork(child))
     assert d.increment("n") == 4
+
+
+@pytest.mark.parametrize("calls", [False, True])
+def test_a_fork_out_of_a_signal_handler_ends_the_childs_call(
+    calls: bool, manager: aiomanager.sync.Manager
+) -> None:
+    shared = manager.dict(a=1)
+    event = manager.Event()
+    children: list[int] = []
+
+    def handler(*_: object) -> None:
+        pid = os.fork()
+        if pid:
+            children.append(pid)
+        elif calls:
+            assert shared["a"] == 1  # on a new connection, which may have the old one's number
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    setter = threading.Timer(1.0, event.sync.set)
+    code = 1
+    try:
+        setter.start()
+        assert event.wait(SECONDS)
+        code = 0
+    except SessionLost:  # the call under way is the parent's
+        code = 42
+    finally:
+        if not children:
+            os._exit(code)
+    setter.join()
+    signal.signal(signal.SIGALRM, before)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 42
