@@ -339,10 +339,9 @@ class ServerSession(Holder):
                     ack == stream.sent
                     # All bits together are in range if each number is, and a float has none. What
                     # is left to tell apart are `true` and 1, `false` and 0.
-                    and 0 <= ack | call_id | object_id | owner <= MAX_ID
-                    and ack > 1
+                    and 0 <= call_id | object_id | owner <= MAX_ID
                     and call_id > 1
-                    and type(object_id) is type(owner) is int
+                    and type(ack) is type(object_id) is type(owner) is int
                     and type(arguments) is list
                     and call_id not in self._calls
                 )
