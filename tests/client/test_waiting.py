@@ -11,7 +11,10 @@ import pytest
 import aiomanager.sync
 from aiomanager.client import _waiting
 from aiomanager.client._channel import READ
-from aiomanager.client._waiting import AWAKE, TOO_LONG, UNTRIED, Wait, waiting_for
+from aiomanager.client._waiting import AWAKE, TOO_LONG, UNTRIED, Wait, leave_it, waiting_for
+from aiomanager.errors import ConnectionLost
+from aiomanager.protocol.frames import frame
+from aiomanager.protocol.messages import ACK, encode
 from aiomanager.sessions.plans import AHEAD
 
 Pair = tuple[socket.socket, socket.socket]
@@ -25,7 +28,7 @@ def pair() -> Iterator[Pair]:
 
 
 class Machine:
-    """A clock that only moves when others are let go first, and a count of who sleeps."""
+    """A clock that only moves when others are let go first, and counts of what was done."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -147,6 +150,7 @@ def test_the_real_thing() -> None:
     with aiomanager.sync.Manager() as manager:
         shared = manager.dict()
         event = manager.Event()
+        assert shared._channel._slot.connection._wait is not leave_it
         for number in range(3 * UNTRIED):
             shared["k"] = number
             assert shared["k"] == number
@@ -154,6 +158,33 @@ def test_the_real_thing() -> None:
         timer.start()
         assert event.wait(30)
         timer.join()
+
+
+def test_what_came_behind_a_handshake_is_read_first() -> None:
+    with aiomanager.sync.Manager() as manager:
+        shared = manager.dict(a=1)
+        connection = shared._channel._slot.connection
+        connection._pending = frame(encode([ACK, connection.session.stream.acknowledged]))
+        assert shared["a"] == 1
+        assert connection._pending == b""
+
+
+def test_a_socket_that_another_thread_has_closed_is_a_lost_connection() -> None:
+    with aiomanager.sync.Manager() as manager:
+        shared = manager.dict(a=1)
+        connection = shared._channel._slot.connection
+        sock = connection._socket
+        calls = connection.session.lone_call
+
+        def lone_call(*call: Any) -> Any:
+            connection._drop()
+            connection.lost = ConnectionLost("the manager was closed")
+            return calls(*call)
+
+        connection.session.lone_call = lone_call
+        with pytest.raises(ConnectionLost, match="the manager was closed"):
+            shared.get("a")
+        assert sock.fileno() == -1
 
 
 def test_where_poll_was_taken_away_who_reads_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,36 @@ def test_a_lone_call_waits_for_nothing_that_is_to_be_said(server: Server) -> Non
     assert session.lone_call("a", 5, "get", [b"x" * LIMITS["frame"]], 7) is None
 
 
+def test_a_lone_call_does_not_overtake_what_is_still_to_leave() -> None:
+    server = Server(calls=1)
+    session = server.session
+    first = session.call("first", 5, "get", [], 7)
+    server.read()
+    assert session.lone_call("a", 5, "get", [], 7) is not None  # it may itself be one too many
+    for hold_up in (
+        lambda: session.post(5, "release", [], 7),
+        lambda: session.release([1]),
+    ):
+        hold_up()
+        assert session.lone_call("b", 5, "get", [], 7) is None
+        session.data_to_send()  # there is no room
+        assert session.lone_call("b", 5, "get", [], 7) is None
+    assert session.cancel(first, "first")
+    assert session.lone_call("b", 5, "get", [], 7) is None
+
+
+def test_a_lone_call_comes_behind_a_cancel_and_what_is_sent_again(server: Server) -> None:
+    session = server.session
+    call_id = session.call("first", 5, "get", [], 7)
+    server.read()
+    session.cancel(call_id, "first")
+    assert session.lone_call("a", 5, "get", [], 7) is None
+    server.read()
+    session.detach()
+    session.attach(0)
+    assert session.lone_call("a", 5, "get", [], 7) is None
+
+
 def test_an_answer_that_is_not_just_the_one_takes_the_general_way(server: Server) -> None:
     session = server.session
     assert session.lone_call("a", 5, "get", [], 7)

@@ -210,3 +210,15 @@ def test_nothing_received_is_a_number_too(none: object) -> None:
     line = World().line()
     with pytest.raises(ProtocolError):
         line.send_bytes(frame(encode([CALL, none, 50, 0, "names", [], 50])))
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [(0, True), (0, -1), (0, 2**53), (1, False), (1, 0.0), (4, True), (4, -1), (4, 2**53)],
+)
+def test_numbers_in_a_batch_are_as_strict(place: int, number: object) -> None:
+    line = World().line()
+    item: list[Any] = [50, 0, "names", [], 50]
+    item[place] = number
+    with pytest.raises(ProtocolError):
+        line.send([CALLS, [[49, 0, "names", [], 50], item]])

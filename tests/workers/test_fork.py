@@ -206,7 +206,6 @@ def test_a_fork_out_of_a_signal_handler_ends_the_childs_call(
     calls: bool, manager: aiomanager.sync.Manager
 ) -> None:
     shared = manager.dict(a=1)
-    event = manager.Event()
     children: list[int] = []
 
     def handler(*_: object) -> None:
@@ -216,9 +215,19 @@ def test_a_fork_out_of_a_signal_handler_ends_the_childs_call(
         elif calls:
             assert shared["a"] == 1  # on a new connection, which may have the old one's number
 
+    main = threading.get_ident()
+
+    def disturb() -> None:
+        # By a manager of its own: two threads of one wait otherwise than one alone.
+        with aiomanager.sync.connect(manager.url) as other:
+            until(lambda: other.statistics()["waiting"] == 1, "the event is not waited for")
+            signal.pthread_kill(main, signal.SIGALRM)
+            until(lambda: children, "there is no child")
+            other.named.Event("set").set()
+
+    event = manager.named.Event("set")
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    setter = threading.Timer(1.0, event.sync.set)
+    setter = threading.Thread(target=disturb)
     code = 1
     try:
         setter.start()
