@@ -149,18 +149,10 @@ class Plans:
         decode = [self._decoder(shape) for shape in shapes]
         encode = [self._encoder(parameter.shape, parameter.name) for parameter in parameters]
         counts = range(signature.required, len(shapes) + 1)
-        runners: dict[int, Run] = {}
-        if operation is not None:
-            run = _owned_runner if operation.owned else _runner
-            body = operation.body
-            if operation.undo is not None:
-                runners = {n: _undoable(body, decode[:n], owned=operation.owned) for n in counts}
-            else:
-                runners = {n: run(body, decode[:n]) for n in counts}
         return Plan(
             operation,
             {count: _spread_tuple(decode[:count]) for count in counts},
-            runners,
+            {} if operation is None else {n: _runner(operation, decode[:n]) for n in counts},
             {count: _spread_list(encode[:count]) for count in counts},
             self._decoder(signature.result),
             self._encoder(signature.result, "the result"),
@@ -246,10 +238,18 @@ def _spread_list(convert: list[Convert]) -> Convert:
     return lambda values: [f(value) for f, value in zip(convert, values, strict=True)]
 
 
-# One call from the session to the body, without a tuple of arguments in between.
+# One call from the session to the body, as a rule without a tuple of arguments in between.
 
 
-def _runner(body: Run, convert: list[Convert]) -> Callable[[Any, list[Any]], Any]:
+def _runner(operation: Operation[..., Any], convert: list[Convert]) -> Run:
+    if operation.undo is not None:
+        return _undoable_runner(operation.body, convert)
+    if operation.owned:
+        return _owned_runner(operation.body, convert)
+    return _plain_runner(operation.body, convert)
+
+
+def _plain_runner(body: Run, convert: list[Convert]) -> Callable[[Any, list[Any]], Any]:
     if not convert:
         return lambda target, values: body(target)
     if len(convert) == 1:
@@ -275,18 +275,15 @@ def _owned_runner(body: Run, convert: list[Convert]) -> Callable[[Any, Any, list
     return lambda target, caller, values: body(target, caller, *spread(values))
 
 
-def _undoable(body: Run, convert: list[Convert], *, owned: bool) -> Run:
+def _undoable_runner(body: Run, convert: list[Convert]) -> Run:
     spread = _spread_tuple(convert)
 
-    def run(target: Any, values: list[Any]) -> Any:
+    def run(*given: Any) -> Any:
+        *before, values = given
         values[:] = spread(values)
-        return body(target, *values)
+        return body(*before, *values)
 
-    def run_owned(target: Any, caller: Any, values: list[Any]) -> Any:
-        values[:] = spread(values)
-        return body(target, caller, *values)
-
-    return run_owned if owned else run
+    return run
 
 
 def _nothing(_value: Any) -> None:

@@ -352,7 +352,7 @@ class ServerSession(Holder):
                 if self._calls and self._implicit:
                     self._confirm(ack)
                 # As stream.receive(), without the call: everything sent is confirmed.
-                stream.acknowledged = stream.sent
+                stream.acknowledged = ack
                 stream.kept.clear()
                 stream.kept_bytes = 0
                 stream.received += 1
