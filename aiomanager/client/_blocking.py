@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from aiomanager.client._channel import (
@@ -48,6 +48,15 @@ from aiomanager.stored import ABSENT
 
 __all__ = ("BlockingChannel",)
 
+CLEAN: Final = 0
+"""Nothing is under way on a connection."""
+SENDING: Final = 1
+"""A call is, and what was written last may not have been written whole."""
+SENT: Final = 2
+"""A call is, and the connection stands between two frames."""
+PAGE: Final = 4096
+"""So many bytes a unix socket takes as a whole or not at all."""
+
 
 class _Connection:
     """One session and the socket that carries it; used by one thread at a time."""
@@ -56,8 +65,8 @@ class _Connection:
         self._channel = channel
         self._socket: socket.socket | None = None
         self._wait: Wait = leave_it
-        self._dirty = False
-        """Whether a call did not come to its end."""
+        self._dirty = CLEAN
+        """Whether a call did not come to its end, and if so, how far it came."""
         self._before = 0
         """The id of the last call that came to its end, while the connection is dirty."""
         self.busy = False
@@ -90,7 +99,7 @@ class _Connection:
             if self._dirty:
                 self._recover()
             self._before = session.last_id
-            self._dirty = True
+            self._dirty = SENDING
             lone = session.lone_call(True, object_id, plan.name, wire, owner)
             if lone is None:
                 session.call(True, object_id, plan.name, wire, owner)
@@ -100,6 +109,7 @@ class _Connection:
                 sock: Any = self._socket  # the one that waits, also if a handler replaces it
                 try:
                     sock.sendall(lone)
+                    self._dirty = SENT
                     self._wait()
                     data = (self._pending and self._read()) or sock.recv(plan.ahead) or self._read()
                 except (OSError, AttributeError):  # None: another thread has closed the manager
@@ -131,7 +141,8 @@ class _Connection:
             raise
         # Nothing is called from here on until the result is the caller's, so that no signal
         # handler runs in between: the interpreter lets them in at calls.
-        self.busy = self._dirty = False
+        self.busy = False
+        self._dirty = CLEAN
         if error is not None:
             try:
                 raise error
@@ -146,7 +157,7 @@ class _Connection:
             if self._dirty:
                 self._recover()
             self._before = self.session.last_id
-            self._dirty = True
+            self._dirty = SENDING
             self.session.post(object_id, plan.name, wire, owner)
             self._send()
             self._count_locks(plan, object_id, wire, None)
@@ -156,7 +167,8 @@ class _Connection:
             finally:
                 self.busy = False
             raise
-        self.busy = self._dirty = False
+        self.busy = False
+        self._dirty = CLEAN
 
     def _count_locks(self, plan: Plan, object_id: int, wire: list[Any], result: Any) -> None:
         """Know what locks the thread has.
@@ -193,10 +205,13 @@ class _Connection:
         self._write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _write(self, data: bytes) -> None:
+        if len(data) > PAGE:
+            self._dirty = SENDING
         try:
             self._socket.sendall(data)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
         except OSError:
             self._resume()
+        self._dirty = SENT
 
     def _answer(self, data: bytes) -> list[Any]:
         """Read on behind `data` until the one call under way is answered."""
@@ -268,17 +283,23 @@ class _Connection:
         self._send()
         while session.cancelling:
             self._take(self._read())
-        self._dirty = False
+        self._dirty = CLEAN
 
     def _say_it_goes_on(self) -> None:
-        """Leave the connection behind one byte of a frame.
+        """Leave the connection behind one byte of a frame, if it stands between two frames.
 
         If the server sees its end only when this process has died, that is no sign that what was
-        granted was had.
+        granted was had. Within a frame, of a call that was not answered yet, nothing was granted;
+        and the byte would be one of the call's.
         """
-        if self._implicit and self._socket is not None:
-            with suppress(OSError):
-                self._socket.send(b"\0", socket.MSG_DONTWAIT)
+        sock = self._socket
+        if self._dirty == SENT and self._implicit and sock is not None:
+            # Once: four of these bytes are a frame. No handler runs between the two lines.
+            self._dirty = SENDING
+            try:
+                sock.send(b"\0", socket.MSG_DONTWAIT)
+            except OSError:
+                pass
 
     def _resume(self) -> None:
         """Go on over a new connection.
@@ -313,6 +334,7 @@ class _Connection:
             session.attach(welcome.received)
         except ProtocolError as error:
             raise self._lose(error) from None
+        self._dirty = SENT
         self._send()
 
     def _lose(self, error: Exception) -> SessionLost:
