@@ -29,8 +29,8 @@ Notes: TypeAlias = dict[Hashable, Any]
 class Contested(Protocol):
     """Something that is waited for, and that only its owner gives back."""
 
-    def in_front(self, waiter: "Waiter[Any]", notes: Notes, /) -> Iterable[Iterable[Hashable]]:
-        """Return who must let go before `waiter` has it: the identities of owners.
+    def in_front(self, notes: Notes, /) -> Iterable[Iterable[Hashable]]:
+        """Return who must let go before the one who waits has it: the identities of owners.
 
         They come in rows: in each, whoever follows one that is held up is waited for by that
         one as well. Who can be passed over, or leaves by himself in time, need not be there.
@@ -38,8 +38,8 @@ class Contested(Protocol):
         """
         ...
 
-    def tell(self, waiter: "Waiter[Any]", whom: Hashable, now: float, /) -> str:
-        """Return what `waiter` waits for, and since when `whom`, who is in front, has it."""
+    def tell(self, whom: Hashable, now: float, /) -> str:
+        """Return what is waited for, and since when `whom`, who is in front, has it."""
         ...
 
 
@@ -177,7 +177,7 @@ class Deadlocks:
 
     def _ahead(self, wait: _Wait, limit: int, notes: Notes) -> Iterator[_Wait]:
         """Return the waits of those for whom one waits, up to the last one that counts."""
-        for row in wait.thing.in_front(wait.waiter, notes):
+        for row in wait.thing.in_front(notes):
             for identity in row:
                 other = self._only(identity)
                 if other is not None and other.number <= limit:
@@ -255,7 +255,7 @@ def _story(circle: list[_Wait], refused: _Wait) -> str:
         this = " (this call)" if wait is refused else ""
         lines.append(
             f"{who}{this} waits since {now - wait.since:.3f} s for "
-            f"{wait.thing.tell(wait.waiter, ahead.blocked, now)}"
+            f"{wait.thing.tell(ahead.blocked, now)}"
         )
     return (
         "a deadlock, found when the last of its waits began: "

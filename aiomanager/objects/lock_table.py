@@ -67,7 +67,7 @@ class _Claim(Waiter[int]):
         """Who has the keys, as ownership is compared."""
         return self.caller.identity
 
-    def in_front(self, _waiter: Waiter[Any], notes: Notes) -> Iterator[Iterator[Hashable]]:
+    def in_front(self, notes: Notes) -> Iterator[Iterator[Hashable]]:
         """Return who must let go before the keys are free: who has them, or comes before."""
         lines = self.table._lines  # pyright: ignore[reportPrivateUsage]
         for key in self.keys:
@@ -83,7 +83,7 @@ class _Claim(Waiter[int]):
             at = bisect_left(wide, self.ticket, key=lambda one: one.ticket)
             yield (wide[i].caller.blocked for i in range(at - 1, -1, -1))
 
-    def tell(self, _waiter: Waiter[Any], whom: Hashable, now: float) -> str:
+    def tell(self, whom: Hashable, now: float) -> str:
         """Return which key is waited for, and since when who comes before has it."""
         where = self.table._place or "a LockTable"  # pyright: ignore[reportPrivateUsage]
         for position, other in self.table._before(self):  # pyright: ignore[reportPrivateUsage]

@@ -197,11 +197,11 @@ class Mutex:
         """Who holds the lock, as ownership is compared."""
         return None if self.owner is None else self.owner.identity
 
-    def in_front(self, _waiter: Waiter[Any], _notes: Notes) -> tuple[tuple[Hashable, ...], ...]:
+    def in_front(self, _notes: Notes) -> tuple[tuple[Hashable, ...], ...]:
         """Return whom all wait for: the owner, or nobody where any other may release as well."""
         return () if self.owner is None else ((self.owner.identity,),)
 
-    def tell(self, _waiter: Waiter[Any], _whom: Hashable, now: float) -> str:
+    def tell(self, _whom: Hashable, now: float) -> str:
         """Return what is waited for, and who has it since when."""
         return f"{self.place or 'a lock'}, which {self.owner} holds since {now - self.since:.3f} s"
 
