@@ -41,6 +41,8 @@ class Named(NamedFactories):
     async def _make(
         self, face: type[Any], name: str | None, given: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:
+        if name is None:  # such as an environment variable that is not set
+            raise TypeError("the name must be a str, not None")
         return await self._manager._make(face, name, given, named)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -114,6 +116,8 @@ class Manager(Factories):
             await channel.aclose()
             await self._stop_server()
             raise
+        # A server that nobody can reach any more ends; a proxy can, without its manager.
+        channel.server = self._server
         self._channel = channel
         self._root = ManagerProxy(channel, Reference(channel.book, MANAGER, 0))
         self._root._reference.epoch = channel.book.epoch  # pyright: ignore[reportPrivateUsage]

@@ -37,6 +37,8 @@ class Named(SyncNamedFactories):
     def _make(
         self, face: type[Any], name: str | None, given: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:
+        if name is None:  # such as an environment variable that is not set
+            raise TypeError("the name must be a str, not None")
         return self._manager._make(face, name, given, named)  # pyright: ignore[reportPrivateUsage]
 
 

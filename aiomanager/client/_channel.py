@@ -3,6 +3,7 @@
 Nothing here connects, sends or waits.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -197,10 +198,15 @@ def refused(address: Address, error: Exception) -> Exception:
 def unreachable(address: Address, error: BaseException) -> ConnectionLost:
     """Return the error for a server that nobody can connect to."""
     why = str(error) or str(error.__cause__ or "") or type(error).__name__
-    return ConnectionLost(
-        f"no server answers at {address.url} ({why}). Is it running? Start one with "
-        "'aiomanager serve', or check the URL"
-    )
+    if isinstance(error, PermissionError):
+        hint = "Only the user who started a server may use its unix socket"
+    elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "This process has too many open files: see 'ulimit -n'"
+    elif isinstance(error, ConnectionResetError | BrokenPipeError):
+        hint = "It closed the connection at once: its log may say why, such as too many open files"
+    else:
+        hint = "Is it running? Start one with 'aiomanager serve', or check the URL"
+    return ConnectionLost(f"no server answers at {address.url} ({why}). {hint}")
 
 
 def tune(sock: socket.socket, address: Address) -> None:
@@ -334,6 +340,16 @@ class ChannelBase(Forkable, Channel):
     """A private server, which lives as long as a proxy can reach it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        """Know the way; nothing connects yet.
+
+        Raises:
+            ValueError: the URL asks for encryption, which this version does not have.
+        """
+        if endpoint.address.scheme == "tls":
+            raise ValueError(
+                f"{endpoint.address.url}: this version does not encrypt connections. Use unix:// "
+                "on one machine, or tcp:// through a tunnel that encrypts, such as ssh's"
+            )
         self.endpoint = endpoint
         self.book = _book_of(endpoint.address)
         self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}

@@ -275,7 +275,7 @@ class _Connection(asyncio.Protocol):
 def _listen_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
     """Listen on a socket that only this user can use; return it and what removes its file."""
     path = Path(name)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # one level: a mistyped path makes no trees
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Between bind and listen a socket looks like one left by a server that was killed.

@@ -38,6 +38,10 @@ _BOOT = (
 )
 
 
+_loading: list[str] = []
+"""The types whose modules this process imports at the moment, as a server."""
+
+
 def load_types(names: Iterable[str]) -> list[type[SharedObject]]:
     """Import shared types by "module" (all that it defines) or "module:Class".
 
@@ -47,7 +51,11 @@ def load_types(names: Iterable[str]) -> list[type[SharedObject]]:
     found: list[type[SharedObject]] = []
     for name in names:
         module_name, _, wanted = name.partition(":")
-        module = importlib.import_module(module_name)
+        _loading.append(name)
+        try:
+            module = importlib.import_module(module_name)
+        finally:
+            _loading.pop()
         members = [getattr(module, wanted, None)] if wanted else list(vars(module).values())
         kinds = [
             member
@@ -213,6 +221,12 @@ class PrivateServer:
             ValueError: the address or the key is not usable.
             RuntimeError: it could not start.
         """
+        if _loading:
+            raise RuntimeError(
+                f"a manager was to be started while a server imports {_loading[-1]!r}. Servers "
+                "would start servers without end: make the manager in a function, or in another "
+                "module than the shared type"
+            )
         if not sys.executable:
             raise RuntimeError("cannot start a server: this program does not know its interpreter")
         names = [_type_name(kind) for kind in types]

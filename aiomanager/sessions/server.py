@@ -390,7 +390,7 @@ class ServerSession(Holder):
                     if size > SHORT or self._output or self._store.handed_out:
                         self._finish_answer(payload)
                         size = 0
-                except Exception as error:
+                except BaseException as error:  # a user's type may say sys.exit()
                     self._store.handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
                         plan.undo(target, result, *arguments)
@@ -601,7 +601,7 @@ class ServerSession(Holder):
                         self._finish_answer(encode([RESULT, stream.received, call_id, wire]))
                     else:
                         results.append([call_id, wire])
-                except Exception as error:
+                except BaseException as error:
                     handed_out.clear()
                     if plan.undo is not None and type(error) is _AnswerTooLarge:
                         plan.undo(target, result, *arguments)
@@ -675,7 +675,7 @@ class ServerSession(Holder):
             if plan is not None and plan.undo is not None:
                 plan.undo(target, result, *arguments)
             self._fail(call_id, error)
-        except Exception as error:
+        except BaseException as error:
             self._store.handed_out.clear()
             self._fail(call_id, error)
 
@@ -800,7 +800,7 @@ class ServerSession(Holder):
                 store.hold(self.client, object_id)
         store.handed_out.clear()
 
-    def _fail(self, call_id: int, error: Exception) -> None:
+    def _fail(self, call_id: int, error: BaseException) -> None:
         code = code_of(error)
         message = str(error)
         data: Any = None

@@ -257,3 +257,11 @@ def test_a_runtime_directory_that_is_not_there(
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(temporary / "gone"))
     assert serve._default_address().path.startswith(f"{temporary}/aiomanager-")
+
+
+def test_a_mistyped_path_makes_no_directories(terminal: Terminal) -> None:
+    path = terminal.directory / "no" / "such" / "socket"
+    code, _, errors = terminal.call("serve", str(path))
+    assert code == 1
+    assert str(path.parent) in errors
+    assert not path.parent.parent.exists()

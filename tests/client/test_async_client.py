@@ -419,6 +419,40 @@ async def test_wrong_arguments_are_refused_before_they_are_sent(manager: Manager
 # Names
 
 
+async def test_a_name_that_is_none_makes_no_object_of_ones_own(manager: Manager) -> None:
+    before = (await manager.statistics())["objects"]
+    with pytest.raises(TypeError, match="the name must be a str, not None"):
+        await manager.named.Lock(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the name must be a str, not None"):
+        await manager.named.create(aiomanager.LockProxy, None)  # type: ignore[arg-type]
+    blocking = aiomanager.sync.connect(manager.url)
+    with blocking, pytest.raises(TypeError, match="the name must be a str, not None"):
+        blocking.named.Lock(None)  # type: ignore[arg-type]
+    assert (await manager.statistics())["objects"] == before
+
+
+async def test_nothing_is_sent_where_encryption_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="does not encrypt"):
+        aiomanager.sync.connect("tls://127.0.0.1:1", authkey=b"k" * 16)
+    with pytest.raises(ValueError, match="does not encrypt"):
+        await aiomanager.connect("tls://127.0.0.1:1", authkey=b"k" * 16).start()
+
+
+async def test_a_private_server_lives_as_long_as_a_proxy_can_reach_it() -> None:
+    async def made() -> "tuple[aiomanager.DictProxy[str, int], Any]":
+        manager = await aiomanager.Manager().start()
+        return await manager.dict({"a": 1}), manager._server._process
+
+    d, process = await made()
+    gc.collect()
+    assert process.poll() is None
+    assert await d.get("a") == 1
+    channel: Any = d._channel
+    await channel.aclose()
+    server, channel.server = channel.server, None
+    server.stop()
+
+
 async def test_named_objects(manager: Manager) -> None:
     name = f"votes-{uuid.uuid4()}"
     votes = await manager.named.dict(name, {"a": 1})

@@ -57,6 +57,10 @@ class Broken(SharedObject, name="broken"):
         raise ZeroDivisionError("a fault \udc80 of the user's")
 
     @writes
+    def leave(self) -> None:
+        raise SystemExit("the end")
+
+    @writes
     def fail_at_length(self) -> None:
         raise ValueError("x" * 100_000)
 
@@ -426,6 +430,19 @@ def test_a_post_is_answered_only_when_it_fails(line: Line) -> None:
     table = line.make("dict", [])
     assert line.send([POST, 50, table, "set", [KEY, 1], 0]) == []
     assert line.value(table, "items") == [[KEY, 1]]
+
+
+def test_a_type_that_wants_to_leave_fails_as_any_other(world: World, line: Line) -> None:
+    broken = line.make("broken")
+    words = "SystemExit: the end"
+    assert line.call(broken, "leave")[3:5] == [500, words]
+    answers = line.send(
+        [CALLS, [[51, broken, "leave", [], 0], [52, broken, "echo", [5], 0]]],
+        [CALL, 53, broken, "leave", [], 0],
+    )
+    assert [answer[3:5] for answer in answers if answer[0] == ERROR] == [[500, words]] * 2
+    assert len(world.reports) == 3
+    assert line.value(broken, "echo", 5) == 5
 
 
 def test_a_fault_of_a_type_is_reported_and_told(world: World, line: Line) -> None:
