@@ -240,7 +240,7 @@ def warnings_of(code: str) -> str:
     return done.stderr
 
 
-def test_a_type_beside_its_manager_starts_no_servers_without_end(run: Any, tmp_path: Path) -> None:
+def test_a_type_beside_its_manager_starts_no_servers_without_end(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text(
         "import aiomanager.sync, sys\n"
         "class T(aiomanager.SharedObject):\n"
@@ -249,8 +249,10 @@ def test_a_type_beside_its_manager_starts_no_servers_without_end(run: Any, tmp_p
         "print('I am imported', file=sys.stderr)\n"
         "manager = aiomanager.sync.Manager(types=[T])\n"
     )
-    program = run(f"sys.path.insert(0, {str(tmp_path)!r})", "import beside")
-    _, errors = program.communicate(timeout=SECONDS)
-    assert program.returncode == 1
-    assert "a manager was to be started while a server imports 'beside:T'" in errors
-    assert errors.count("I am imported") == 2
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import beside"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert ended.returncode == 1
+    assert "a manager was to be started while a server imports 'beside:T'" in ended.stderr
+    assert ended.stderr.count("I am imported") == 2
