@@ -35,7 +35,6 @@ from aiomanager.protocol.messages import ERROR
 from aiomanager.proxy import AsyncProxy, Proxy, Reference
 from aiomanager.sessions.client import ClientSession, error_of
 from aiomanager.sessions.plans import Plan
-from aiomanager.sessions.store import Manager
 from aiomanager.stored import ABSENT
 
 __all__ = ("CLOSE_SECONDS", "CONNECT_SECONDS", "Answer", "AsyncChannel", "Carrier")
@@ -50,8 +49,6 @@ SILENCE: Final = 1.0
 _DETACHED: Final[list[Any]] = []
 """Answers a cancelled call whose connection is lost: it is taken back when the session resumes,
 or the session ends and everything with it."""
-_MAKERS: Final = (Manager.create, Manager.named)
-"""Their result is the id of an object, which the server has counted for this client."""
 
 
 class Answer(Protocol):
@@ -284,15 +281,8 @@ class AsyncChannel(ChannelBase):
         return outcome if self._connection is not None else None
 
     def _discard(self, plan: Plan, message: list[Any]) -> None:
-        """Let go of the objects in an answer that nobody gets: the server has counted them."""
-        if message[0] == ERROR:
-            return
-        try:
-            result = plan.decode_result(message[3])
-            if plan.operation in _MAKERS:
-                self.counted(result)
-        except Exception:
-            pass  # it cannot be opened here
+        if message[0] != ERROR:
+            self.discard(plan, message[3])
 
     def post(
         self, proxy: Proxy, operation: Operation[..., Any], arguments: tuple[Any, ...],

@@ -40,7 +40,7 @@ from aiomanager.errors import (
 from aiomanager.operation import Operation, drive_blocking
 from aiomanager.protocol.address import is_loopback
 from aiomanager.protocol.handshake import IMPLICIT_KEEP, Resume, Welcome
-from aiomanager.protocol.messages import ERROR
+from aiomanager.protocol.messages import ERROR, RESULT
 from aiomanager.proxy import Proxy, Reference, SyncProxy
 from aiomanager.sessions.client import ClientSession, error_of
 from aiomanager.sessions.plans import Plan
@@ -67,10 +67,14 @@ class _Connection:
         self._wait: Wait = leave_it
         self._dirty = CLEAN
         """Whether a call did not come to its end, and if so, how far it came."""
+        self._interrupted_call: tuple[int, Plan | None] = (0, None)
+        """The last call that was interrupted, and its plan."""
         self._before = 0
         """The id of the last call that came to its end, while the connection is dirty."""
         self.busy = False
         """Whether a call is under way, on this thread's stack."""
+        self.posts = 0
+        """How many posts have begun."""
         self.held: dict[int, int] = {}
         """What this thread has that only it may release: how many times over, by the object."""
         self._nested: _Connection | None = None
@@ -112,7 +116,8 @@ class _Connection:
                     self._dirty = SENT
                     self._wait()
                     data = (self._pending and self._read()) or sock.recv(plan.ahead) or self._read()
-                except (OSError, AttributeError):  # None: another thread has closed the manager
+                except (OSError, AttributeError) as broken:
+                    _check_broken(sock, broken)
                     self._resume()
                     data = self._read()
             message = session.lone_answer(data)
@@ -135,7 +140,7 @@ class _Connection:
                         self._count_locks(plan, object_id, wire, result)
         except BaseException:
             try:
-                self._interrupted()
+                self._interrupted(plan)
             finally:
                 self.busy = False
             raise
@@ -151,24 +156,44 @@ class _Connection:
         return result
 
     def post(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> None:
-        """Send one call without waiting for its answer."""
+        """Send one call without waiting for its answer.
+
+        It is sent also if a signal handler raises meanwhile: a lock must not stay with who thinks
+        that he has released it.
+        """
+        session = self.session
+        call_id = 0
         self.busy = True
         try:
+            self.posts += 1
             if self._dirty:
                 self._recover()
-            self._before = self.session.last_id
-            self._dirty = SENDING
-            self.session.post(object_id, plan.name, wire, owner)
-            self._send()
-            self._count_locks(plan, object_id, wire, None)
-        except BaseException:
+            call_id = session.last_id + 1
+            self._post(plan, object_id, wire, owner)
+        except BaseException as error:
             try:
+                self.posts += 1
+                posted = call_id > 0 and (self._before >= call_id or session.has_posted(call_id))
+                if posted:
+                    self._before = session.last_id
                 self._interrupted()
+                if not (posted or self._dirty or isinstance(error, ManagerError)):
+                    self._post(plan, object_id, wire, owner)
+                    self._dirty = CLEAN
             finally:
                 self.busy = False
             raise
         self.busy = False
         self._dirty = CLEAN
+
+    def _post(self, plan: Plan, object_id: int, wire: list[Any], owner: int) -> None:
+        session = self.session
+        self._before = session.last_id
+        self._dirty = SENDING
+        session.post(object_id, plan.name, wire, owner)
+        self._before = session.last_id  # it is not taken back
+        self._send()
+        self._count_locks(plan, object_id, wire, None)
 
     def _count_locks(self, plan: Plan, object_id: int, wire: list[Any], result: Any) -> None:
         """Know what locks the thread has.
@@ -207,9 +232,11 @@ class _Connection:
     def _write(self, data: bytes) -> None:
         if len(data) > PAGE:
             self._dirty = SENDING
+        sock: Any = self._socket
         try:
-            self._socket.sendall(data)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
-        except OSError:
+            sock.sendall(data)
+        except (OSError, AttributeError) as error:
+            _check_broken(sock, error)
             self._resume()
         self._dirty = SENT
 
@@ -245,7 +272,8 @@ class _Connection:
             try:
                 self._wait()
                 data = sock.recv(READ)
-            except (OSError, AttributeError):
+            except (OSError, AttributeError) as error:
+                _check_broken(sock, error)
                 data = b""
             if data:
                 return data
@@ -253,8 +281,9 @@ class _Connection:
 
     # What went wrong
 
-    def _interrupted(self) -> None:
+    def _interrupted(self, plan: Plan | None = None) -> None:
         """Leave the connection well after an exception, of whatever origin, in a call."""
+        self._interrupted_call = (self.session.last_id, plan)
         try:
             if self._dirty and self.lost is None:
                 self._recover()
@@ -278,11 +307,16 @@ class _Connection:
             session.unkeep(session.last_id)
         self._say_it_goes_on()
         self._resume()
-        for call_id in under_way:
-            session.cancel(call_id, True)
+        call_id, plan = self._interrupted_call
+        for number in under_way:
+            session.cancel(number, True)
+            if number == call_id and plan is not None:
+                session.calls[number] = True  # what its answer hands out is let go of
         self._send()
         while session.cancelling:
-            self._take(self._read())
+            for _, message in self._take(self._read()):
+                if plan is not None and message[0] == RESULT:
+                    self._channel.discard(plan, message[3])
         self._dirty = CLEAN
 
     def _say_it_goes_on(self) -> None:
@@ -298,8 +332,8 @@ class _Connection:
             self._dirty = SENDING
             try:
                 sock.send(b"\0", socket.MSG_DONTWAIT)
-            except OSError:
-                pass
+            except OSError as error:
+                _check_broken(sock, error)
 
     def _resume(self) -> None:
         """Go on over a new connection.
@@ -368,6 +402,8 @@ class _Connection:
         try:
             sock = _connected(address, deadline)
         except OSError as error:
+            if _is_foreign(error):
+                raise
             raise unreachable(address, error) from error
         try:
             sock.settimeout(self._connect_seconds)
@@ -388,6 +424,8 @@ class _Connection:
             raise refused(address, error) from None
         except OSError as error:
             sock.close()
+            if _is_foreign(error):
+                raise
             raise unreachable(address, error) from error
         except BaseException:
             sock.close()
@@ -468,7 +506,42 @@ class _Connection:
             if self._process == os.getpid():
                 with suppress(Exception):
                     self._say_bye(0.0)
+                with suppress(Exception):
+                    self._channel.book.leave(self.session.session_id)
             sock.close()
+
+
+def _check_broken(sock: object, error: Exception) -> None:
+    """Return if the socket is broken, or gone: another thread has closed the manager.
+
+    Raises:
+        OSError, AttributeError: `error`, of a signal handler that ran meanwhile.
+    """
+    if (sock is None) != isinstance(error, AttributeError) or _is_foreign(error):
+        raise error
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Tell whether an error was raised by a signal handler, or thrown into the thread.
+
+    Many a handler raises TimeoutError, which is an OSError, as those of sockets are.
+    """
+    if not error.args:
+        return True  # a socket's own says what happened
+    import signal
+
+    handlers: list[Any] = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {
+        getattr(part, "__code__", None)
+        for handler in handlers
+        for part in (handler, getattr(handler, "func", None), type(handler).__call__)
+    }
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in codes:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _connected(address: Any, deadline: float) -> socket.socket:
@@ -600,10 +673,28 @@ class BlockingChannel(ChannelBase):
         loss = losses.pop(reference.object_id, None) if losses else None
         if loss is not None:
             raise loss
-        wire = self._plans.of(operation).encode(arguments)
         if connection.busy:
             connection = connection.nested()
-        connection.post(self._plans.of(operation), reference.object_id, wire, owner)
+        begun = connection.posts
+        try:
+            self._post(connection, reference, operation, arguments, owner)
+        except BaseException as error:
+            # As in `_Connection.post`, which has not begun.
+            if connection.posts == begun and not isinstance(error, ManagerError):
+                self._post(connection, reference, operation, arguments, owner)
+            raise
+
+    def _post(
+        self,
+        connection: _Connection,
+        reference: Reference,
+        operation: Operation[..., Any],
+        arguments: tuple[Any, ...],
+        owner: int,
+    ) -> None:
+        plan = self._plan_of(operation) or self._plans.of(operation)
+        wire = plan.encoders[len(arguments)](arguments)
+        connection.post(plan, reference.object_id, wire, owner)
 
     def count(self, reference: Reference) -> None:
         """Have the server count a reference before it sees this thread's next call."""
@@ -624,17 +715,23 @@ class BlockingChannel(ChannelBase):
         """
         if self.closed:
             raise ConnectionLost("the manager was closed; connect again")
-        connection: _Connection | None = None
-        while self._free and connection is None:
-            candidate = self._free.popleft()
-            if candidate.lost is None:
-                connection = candidate
-        if connection is None:
-            connection = self.new_connection()
         slot = self._slot
-        slot.connection = connection
-        slot.keeper = None
-        slot.keeper = _Keeper(connection, self._free, self.used)
+        connection: _Connection | None = None
+        try:
+            while self._free and connection is None:
+                candidate = self._free.popleft()
+                if candidate.lost is None:
+                    connection = candidate
+            if connection is None:
+                connection = self.new_connection()
+            slot.keeper = None
+            slot.keeper = _Keeper(connection, self._free, self.used)
+            slot.connection = connection
+        except BaseException:
+            slot.keeper = None  # which hands it on, if it has it
+            if connection is not None and connection not in self._free:
+                self._free.append(connection)
+            raise
         return connection
 
     def new_connection(self) -> _Connection:

@@ -39,6 +39,7 @@ from aiomanager.proxy import (
     sync_face,
 )
 from aiomanager.sessions.plans import Leaves, Plan, Plans
+from aiomanager.sessions.store import Manager
 
 __all__ = (
     "LENT",
@@ -65,6 +66,8 @@ READ: Final = 1 << 16
 """How many bytes are read at a time, into a buffer that is made for each read: in some programs
 glibc maps and unmaps one of more than 128 kB anew each time."""
 MIN_KEY: Final = 16
+_MAKERS: Final = (Manager.create, Manager.named)
+"""Their result is the id of an object, which the server has counted for this client."""
 
 
 class Endpoint(NamedTuple):
@@ -268,9 +271,11 @@ class Book(Forkable):
     def take_dropped(self) -> list[int]:
         """Return the objects of dropped references, once for each."""
         found: list[int] = []
-        while self.dropped:
-            found.append(self.dropped.popleft())
-        return found
+        try:
+            while True:  # several threads take at a time
+                found.append(self.dropped.popleft())
+        except IndexError:
+            return found
 
     def reference(self, object_id: int) -> Reference:
         """Return a reference to an object that is named in what this thread decodes or unpickles.
@@ -447,6 +452,15 @@ class ChannelBase(Forkable, Channel):
     def counted(self, object_id: int) -> Reference:
         """Return a reference that the server has counted already."""
         return Reference(self.book, object_id, self.book.epoch)
+
+    def discard(self, plan: Plan, wire: Any) -> None:
+        """Let go of the objects in a result that nobody gets: the server has counted them."""
+        try:
+            result = plan.decode_result(wire)
+            if plan.operation in _MAKERS:
+                self.counted(result)
+        except Exception:
+            pass  # it cannot be opened here
 
     def shared_type(self, type_name: str) -> type[SharedObject]:
         """Return the class of a type's name; raise LookupError."""

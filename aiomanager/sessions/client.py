@@ -91,6 +91,8 @@ class ClientSession(Generic[W]):
         self._kept: list[int] = []
         self._taken: list[int] = []
         self._dropped: list[int] = []
+        self._posting = (0, b"")
+        """The last call that was to be posted, and its payload."""
 
     # What goes out
 
@@ -193,14 +195,21 @@ class ClientSession(Generic[W]):
     def post(self, object_id: int, name: str, arguments: list[Any], owner: int) -> None:
         """Add a call to the output that is answered only if it fails."""
         self.last_id = call_id = self.last_id + 1
-        self._add(
-            call_id,
-            encode([POST, self.stream.received, call_id, object_id, name, arguments, owner]),
-        )
+        payload = encode([POST, self.stream.received, call_id, object_id, name, arguments, owner])
+        self._posting = call_id, payload
+        self._add(call_id, payload)
         self.posted[call_id] = object_id
         if len(self.posted) > 1024:
             # Silence means that it went well.
             del self.posted[next(iter(self.posted))]
+
+    def has_posted(self, call_id: int) -> bool:
+        """Tell whether `post`, which was interrupted, has made this call one that will be sent."""
+        number, payload = self._posting
+        return number == call_id and (
+            any(message.endswith(payload) for _, message in self.stream.kept)
+            or any(held_id == call_id for held_id, _ in self._held)
+        )
 
     def cancel(self, call_id: int, waiting: W) -> bool:
         """Take a call back; return False when it was never sent, so that there is no answer.
@@ -336,20 +345,38 @@ class ClientSession(Generic[W]):
         if self._taken:
             self._send_taken()
         if self._dropped and self._room():
-            dropped, self._dropped = self._dropped, []
-            self._send(encode([RELEASE, self.stream.received, dropped]))
+            self._send_dropped()
+
+    # A signal handler may raise between any two steps, and what was noted must not be lost. A KEEP
+    # or HOLD that is sent twice does no harm, so each is forgotten when it is in the stream.
 
     def _send_kept(self) -> None:
         # Ahead of all calls: what a caller does with an item must not arrive without the KEEP, or
         # another would get what was worked off. (Not by _send(), which sends the batch first.)
-        kept, self._kept = self._kept, []
-        message = frame(encode([KEEP, self.stream.received, kept]))
+        message = frame(encode([KEEP, self.stream.received, self._kept]))
         self.stream.send(message)
+        self._kept = []
         self.output.append(message)
 
     def _send_taken(self) -> None:
-        taken, self._taken = self._taken, []
-        self._send(encode([HOLD, self.stream.received, taken]))
+        self._send(encode([HOLD, self.stream.received, self._taken]))
+        self._taken = []
+
+    def _send_dropped(self) -> None:
+        # One RELEASE too many would free what is in use; one that is lost is only a leak.
+        if self._batch:
+            self._send_batch()
+        stream = self.stream
+        message = frame(encode([RELEASE, stream.received, self._dropped]))
+        number = stream.sent + 1
+        self._dropped = []
+        # As stream.send(), without the call: no handler runs before the frame is kept.
+        stream.kept.append((number, message))
+        stream.sent = number
+        stream.kept_bytes += len(message)
+        stream.told = stream.received
+        stream.unsaid = 0
+        self.output.append(message)
 
     # What comes in
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from interrupts import interrupted
 
 from aiomanager.errors import (
     BadEncoding,
@@ -574,3 +575,60 @@ def test_an_error_message_is_an_exception(
     error = error_of(message, decode_key)
     assert isinstance(error, kind)
     assert error.args == arguments
+
+
+# A signal handler raises
+
+
+def resumed(server: Server) -> list[list[Any]]:
+    """Return all that is sent once the session goes on over a new connection."""
+    server.session.detach()
+    server.session.attach(0)
+    return server.read()
+
+
+def test_what_was_noted_is_not_lost_wherever_sending_it_is_interrupted() -> None:
+    number = 0
+    going_on = True
+    while going_on:
+        number += 1
+        server = Server()
+        server.session.keep(9)
+        server.session.hold([8])
+        server.session.release([7])
+        going_on = interrupted(number, server.session.data_to_send)
+        sent = resumed(server)
+        assert [KEEP, 0, [9]] in sent, number
+        assert [HOLD, 0, [8]] in sent, number
+        assert sent.count([RELEASE, 0, [7]]) <= 1, number
+        assert sent.index([HOLD, 0, [8]]) > 0
+    assert number > 20
+    assert [RELEASE, 0, [7]] in sent
+
+
+def test_who_is_interrupted_in_a_post_can_tell_whether_it_is_posted() -> None:
+    number = 0
+    outcomes = set[bool]()
+    going_on = True
+    while going_on:
+        number += 1
+        server = Server()
+        server.session.post(4, "release", [], 7)  # of the same words, and not confirmed yet
+        server.session.keep(9)
+        going_on = interrupted(number, lambda: server.session.post(4, "release", [], 7))  # noqa: B023
+        posted = server.session.has_posted(2)
+        outcomes.add(posted)
+        sent = [message for message in resumed(server) if message[0] == POST]
+        assert [message[2] for message in sent] == [1, 2] if posted else [1]
+        assert not server.session.has_posted(3)
+    assert outcomes == {False, True}
+    assert number > 20
+
+
+def test_a_post_that_waits_for_room_is_posted() -> None:
+    server = Server(calls=256)
+    for _ in range(256):
+        server.session.post(4, "release", [], 7)
+    server.session.post(4, "release", [], 7)
+    assert server.session.has_posted(257)
+    assert len(server.read()) == 256
