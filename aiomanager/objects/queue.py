@@ -90,6 +90,10 @@ class Queue(SharedObject, Generic[V]):
     def _held(self) -> Iterable[Any]:
         return [value for _, value in self._items]
 
+    def _moved_out(self) -> None:
+        # The lines and the queue refer to each other: what it holds would wait for a collection.
+        self._items.clear()
+
     def _conflict(self, *arguments: Any) -> str | None:
         asked = arguments[0] if arguments else 0
         if max(asked, 0) != max(self._maxsize, 0):

@@ -664,3 +664,20 @@ def test_many_references_come_and_go_inside_one_value(world: World, user: User) 
     assert objects(world) == {table, popped.object_id}
     user.release(popped.object_id)
     assert objects(world) == {table}
+
+
+@pytest.mark.parametrize("kind", ["list", "Queue", "JoinableQueue"])
+def test_what_an_object_held_goes_with_it_and_waits_for_no_collection(
+    world: World, user: User, kind: str
+) -> None:
+    inner, outer = user.make(), user.make(kind)
+    put = "append" if kind == "list" else "put"
+    user.call(world.store.types[kind], outer, put, Ref(inner))
+    user.release(inner)
+    assert objects(world) == {inner, outer}
+    gc.disable()
+    try:
+        user.release(outer)
+        assert objects(world) == set()
+    finally:
+        gc.enable()
