@@ -492,9 +492,9 @@ class _Connection:
         return False
 
     def abandon(self) -> None:
-        """Close the descriptor, which a parent process uses, without a word."""
+        """Close the descriptor without a word; after a fork, the parent goes on to use it."""
         sock, self._socket = self._socket, None
-        self.lost = SessionLost("the session is the parent process's own")
+        self.lost = SessionLost("the session was left to itself, or to the parent process")
         if sock is not None:
             sock.close()
 
@@ -765,6 +765,10 @@ class BlockingChannel(ChannelBase):
 
     def after_fork(self) -> None:
         """Close the inherited sockets in the child; it connects anew when it calls."""
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close all connections without a word, as the end of a process does that was killed."""
         for connection in list(self._all):
             connection.abandon()
         self._all = set()

@@ -4,6 +4,7 @@ When a process ends in good order so do its sessions, and what it acquired stays
 """
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
@@ -158,8 +159,12 @@ def _leave_at_exit(channel: DropInChannel) -> None:
 
 
 def _leave() -> None:
+    # Who ends by an exception, such as the sys.exit(1) of a handler of SIGTERM, has died, and what
+    # it acquired is freed. It stays for others to release only when the end is a good one.
+    error = sys.exc_info()[1] or getattr(sys, "last_value", None)
+    died = error is not None and (not isinstance(error, SystemExit) or error.code)
     for channel in list(_channels):
-        channel.leave()
+        channel.abandon() if died else channel.leave()
 
 
 def channel_to(

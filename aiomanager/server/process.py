@@ -7,13 +7,16 @@ import json
 import logging
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from threading import Thread
+from typing import Any, Final, cast
 
 from aiomanager.objects import TYPES
 from aiomanager.operation import SharedObject
@@ -25,6 +28,8 @@ __all__ = ("PrivateServer", "load_types", "main", "run_server")
 
 log = logging.getLogger("aiomanager.server")
 
+STUCK_SECONDS: Final = 2.0
+"""How long a private server may take to end when its parent has."""
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT = 1 << 28
@@ -98,6 +103,7 @@ async def serve(
         loop.add_reader(pidfd, stop.set)
         if os.getppid() != parent:  # it ended before it could be watched
             return
+        Thread(target=_end_if_stuck, args=(pidfd,), name="watches the parent", daemon=True).start()
     bound = await server.listen(address, allow_plaintext=allow_plaintext)
     core = server.core
     if parent is not None or bound.scheme == "unix":
@@ -110,6 +116,18 @@ async def serve(
     await server.close()
     if launcher is not None:
         launcher.close()
+
+
+def _end_if_stuck(parent: int) -> None:
+    """End this process if it is still there a while after its parent, whose pidfd this is.
+
+    An operation of a user's type may never end, and then the loop sees nothing.
+    """
+    poll = select.poll()
+    poll.register(parent, select.POLLIN)
+    poll.poll()
+    time.sleep(STUCK_SECONDS)
+    os._exit(1)
 
 
 def private_directory() -> str:

@@ -10,6 +10,11 @@ def acquire(lock: Any, how: str) -> None:
     assert lock.acquire(timeout=30)
     if how == "sys.exit":
         sys.exit()
+    if how == "sys.exit(1)":  # as handlers of SIGTERM do
+        sys.exit(1)
+    if how == "raises":
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        raise ValueError("a fault of the process")
 
 
 def release(lock: Any) -> None:

@@ -74,6 +74,21 @@ def test_a_lock_of_pool_workers(manager: Any, package: Any) -> None:
     assert d["n"] == 80
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["sys.exit(1)", "raises"])
+def test_a_lock_of_a_process_that_ended_badly_is_released(ours: Any, method: str, how: str) -> None:
+    """The standard library leaves it locked for ever."""
+    from aiomanager.multiprocessing import get_context
+
+    lock, condition = ours.Lock(), ours.Condition()
+    for thing in (lock, condition):
+        child = get_context(method).Process(target=tasks.acquire, args=(thing, how))
+        child.start()
+        child.join(SECONDS)
+        assert child.exitcode == 1
+        assert thing.acquire(timeout=SECONDS)
+
+
 def test_a_dead_processs_lock_is_released(ours: Any) -> None:
     """The standard library leaves it locked for ever."""
     import os

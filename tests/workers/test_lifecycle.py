@@ -256,3 +256,29 @@ def test_a_type_beside_its_manager_starts_no_servers_without_end(tmp_path: Path)
     assert ended.returncode == 1
     assert "a manager was to be started while a server imports 'beside:T'" in ended.stderr
     assert ended.stderr.count("I am imported") == 2
+
+
+def test_a_server_in_an_operation_without_end_ends_with_its_parent(
+    tmp_path: Path, run: Any
+) -> None:
+    (tmp_path / "endless.py").write_text(
+        "import aiomanager, os\n"
+        "class T(aiomanager.SharedObject):\n"
+        "    @aiomanager.writes\n"
+        "    def run(self, descriptor: str) -> None:\n"
+        "        with open(descriptor, 'w') as file:\n"
+        "            file.write(str(os.getpid()))\n"
+        "        while True:\n"
+        "            pass\n"
+        "class P(aiomanager.SyncProxy, T): ...\n"
+    )
+    started = tmp_path / "started"
+    parent = run(
+        f"sys.path.insert(0, {str(tmp_path)!r})",
+        "import endless, aiomanager.sync",
+        "manager = aiomanager.sync.Manager(types=[endless.T])",
+        f"manager.create(endless.P).run({str(started)!r})",
+    )
+    until(lambda: started.exists() and started.read_text(), "the operation has not begun")
+    parent.kill()
+    until(lambda: not alive(int(started.read_text())), "the server is still there")
