@@ -352,6 +352,15 @@ class Holder:
         """Return the identities of those in this session who hold a lock."""
         return {getattr(thing, "identity", None) for thing in self._held}
 
+    def give_back(self, identity: Hashable) -> None:
+        """Give back the locks of an owner in this session, who has ended."""
+        mine = [thing for thing in self._held if getattr(thing, "identity", None) == identity]
+        for thing in mine:
+            # What is given back first may have ended others.
+            give_back = self._held.pop(thing, None)
+            if give_back is not None:
+                give_back()
+
     def end(self) -> None:
         """Give back everything; the session must wait for nothing any more."""
         while self._held:

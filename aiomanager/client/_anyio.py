@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from math import inf
 from typing import Any, cast
 
@@ -122,6 +122,19 @@ class _Connection:
                 await self.stream.send(reply)
 
 
+class _Ends:
+    """What is to be called when tasks of trio end: an instrument, which trio tells of that."""
+
+    def __init__(self) -> None:
+        self.functions: dict[Any, Callable[[], None]] = {}
+
+    def task_exited(self, task: Any) -> None:
+        """Called by trio; an error in it would be the last that it hears of."""
+        function = self.functions.pop(task, None)
+        if function is not None:
+            function()
+
+
 class AnyioChannel(AsyncChannel):
     """The way from async proxies to a server, on one loop of whatever library anyio knows."""
 
@@ -141,6 +154,7 @@ class AnyioChannel(AsyncChannel):
         self._over: anyio.Event = cast("Any", None)
         """Set when the background task has ended."""
         self._background: Any = None
+        self._ends: _Ends | None = None
 
     def _held_up(self, owner: int) -> bool:
         # Inside of a timeout, of which the server knows nothing, a wait ends by itself.
@@ -154,6 +168,23 @@ class AnyioChannel(AsyncChannel):
             return asyncio.current_task()
         except RuntimeError:
             return None
+
+    def _at_the_end_of(self, task: Any, function: Callable[[], None]) -> None:
+        trio = trio_here()
+        if trio is None:
+
+            def ended(_task: Any) -> None:
+                function()
+
+            task.add_done_callback(ended)
+            return
+        if task.coro.cr_frame is None:
+            function()
+            return
+        if self._ends is None:
+            self._ends = _Ends()
+            trio.add_instrument(self._ends)
+        self._ends.functions[task] = function
 
     # Calls
 
@@ -184,7 +215,7 @@ class AnyioChannel(AsyncChannel):
 
     def _forget(self) -> None:
         super()._forget()
-        self._latest = self._opening = self._living = self._background = None
+        self._latest = self._opening = self._living = self._background = self._ends = None
 
     async def _opened(self) -> None:
         opening = self._opening
@@ -333,6 +364,10 @@ class AnyioChannel(AsyncChannel):
         living.cancel()
         with anyio.CancelScope(shield=True):
             await over.wait()
+        trio = trio_here()
+        if trio is not None and self._ends is not None:
+            trio.remove_instrument(self._ends)
+            self._ends = None
 
     def _say_bye(self) -> None:
         """End the session in good order if the loop ends first: there is no time to wait."""

@@ -19,6 +19,7 @@ from aiomanager.client._channel import (
     remember_channel,
     remembered_channel,
 )
+from aiomanager.client._locks import count_locks
 from aiomanager.client._process import owners
 from aiomanager.errors import (
     AuthenticationFailed,
@@ -35,6 +36,7 @@ from aiomanager.protocol.messages import ERROR
 from aiomanager.proxy import AsyncProxy, Proxy, Reference
 from aiomanager.sessions.client import ClientSession, error_of
 from aiomanager.sessions.plans import Plan
+from aiomanager.sessions.store import MANAGER, Manager
 from aiomanager.stored import ABSENT
 
 __all__ = ("CLOSE_SECONDS", "CONNECT_SECONDS", "Answer", "AsyncChannel", "Carrier")
@@ -115,6 +117,8 @@ class AsyncChannel(ChannelBase):
         self._connection: Any = None
         self._flush_scheduled = False
         self._owners: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._held: dict[int, dict[int, int]] = {}
+        """By each owner that has acquired a lock, and whose end is looked out for: what it has."""
         self._grace = 0.0
         self._missed: dict[int, list[Any]] = {}
         """By call: the answer of a task that is being cancelled, and has not taken notice yet."""
@@ -123,6 +127,10 @@ class AsyncChannel(ChannelBase):
 
     def _task(self) -> object | None:
         """Return the running task, if one is."""
+        raise NotImplementedError
+
+    def _at_the_end_of(self, task: Any, function: Callable[[], None]) -> None:
+        """Have a function called when a task ends; soon, if it has."""
         raise NotImplementedError
 
     def _in_use(self) -> bool:
@@ -227,6 +235,8 @@ class AsyncChannel(ChannelBase):
             raise error
         if not plan.consumes:
             result = plan.decode_result(message[3])
+            if plan.owned:
+                self._count_locks(owner, plan, reference.object_id, wire, result)
             if result is ABSENT:
                 return arguments[cast("int", operation.default_index)]
             return result
@@ -243,7 +253,36 @@ class AsyncChannel(ChannelBase):
             raise
         session.keep(call_id)
         self._flush_soon()
+        if plan.owned:
+            self._count_locks(owner, plan, reference.object_id, wire, result)
         return result
+
+    def _count_locks(
+        self, owner: int, plan: Plan, object_id: int, wire: list[Any], result: Any
+    ) -> None:
+        """Know what locks an owner has, and give them back when its task has ended."""
+        held = self._held.get(owner)
+        if held is None:
+            if plan.operation is None or plan.operation.holds <= 0 or not owner:
+                return
+            held = self._held[owner] = {}
+            count_locks(held, plan, object_id, wire, result)
+            ended = partial(self._has_ended, owner)
+            task = self._task()
+            if self._owners.get(task) != owner:  # another one awaits the call for it
+                task = next((task for task, one in self._owners.items() if one == owner), None)
+            if task is None:
+                ended()
+            else:
+                self._at_the_end_of(task, ended)
+        else:
+            count_locks(held, plan, object_id, wire, result)
+
+    def _has_ended(self, owner: int) -> None:
+        session = self._session
+        if self._held.pop(owner, None) and session is not None:
+            session.post(MANAGER, Manager.give_back.name, [], owner)
+            self._flush_soon()
 
     async def _cancel(
         self, session: ClientSession[Answer], call_id: int, answer: Answer, plan: Plan
@@ -301,6 +340,7 @@ class AsyncChannel(ChannelBase):
         wire = self._plans.of(operation).encode(arguments)
         session.post(reference.object_id, operation.name, wire, owner)
         self._flush_soon()
+        self._count_locks(owner, self._plans.of(operation), reference.object_id, wire, None)
 
     def count(self, reference: Reference) -> None:
         """Have the server count a reference before it sees the next call."""
@@ -374,6 +414,7 @@ class AsyncChannel(ChannelBase):
         self._connection = None
         self._flush_scheduled = False
         self._missed.clear()
+        self._held.clear()
 
     def fits(self, loop: object | None) -> bool:
         """Tell whether proxies that are made where `loop` runs may use this channel."""
@@ -514,6 +555,7 @@ class AsyncChannel(ChannelBase):
         if session is None:
             return None
         self._missed.clear()
+        self._held.clear()
         self.book.leave(session.session_id)
         for answer in session.end():
             if not answer.done():

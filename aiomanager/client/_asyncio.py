@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 from asyncio import events
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from time import monotonic
 from typing import Any, cast
 
@@ -109,6 +109,12 @@ class AsyncioChannel(AsyncChannel):
             return asyncio.current_task()
         except RuntimeError:
             return None  # a coroutine that is made before its loop runs
+
+    def _at_the_end_of(self, task: "asyncio.Task[Any]", function: Callable[[], None]) -> None:
+        def ended(_task: "asyncio.Task[Any]") -> None:
+            function()
+
+        task.add_done_callback(ended)
 
     # Calls
 

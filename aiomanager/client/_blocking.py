@@ -26,6 +26,7 @@ from aiomanager.client._channel import (
     tune,
     unreachable,
 )
+from aiomanager.client._locks import count_locks
 from aiomanager.client._process import owners
 from aiomanager.client._waiting import Wait, leave_it, waiting_for
 from aiomanager.errors import (
@@ -137,7 +138,7 @@ class _Connection:
                             # of its own: it dies with the session, and the next call confirms it.
                             self._send()
                     if plan.owned:
-                        self._count_locks(plan, object_id, wire, result)
+                        count_locks(self.held, plan, object_id, wire, result)
         except BaseException:
             try:
                 self._interrupted(plan)
@@ -193,29 +194,7 @@ class _Connection:
         session.post(object_id, plan.name, wire, owner)
         self._before = session.last_id  # it is not taken back
         self._send()
-        self._count_locks(plan, object_id, wire, None)
-
-    def _count_locks(self, plan: Plan, object_id: int, wire: list[Any], result: Any) -> None:
-        """Know what locks the thread has.
-
-        One too many is little harm, as a session that ends costs little. With one too few, a lock
-        would be nobody's to release. What was acquired for a named owner outlives the thread.
-        """
-        operation = plan.operation
-        if operation is None or not operation.holds:
-            return
-        named = operation.owner_index
-        if named is not None and len(wire) > named and wire[named] is not None:
-            return
-        number = 1
-        if operation.keyed:  # a key is its bytes, or comes with its spelling
-            number = len({key if type(key) is bytes else key[0] for key in wire[0]})
-        if operation.holds < 0:
-            left = self.held.pop(object_id, 0) - number
-        else:
-            left = self.held.get(object_id, 0) + (number if result else 0)
-        if left > 0:
-            self.held[object_id] = left
+        count_locks(self.held, plan, object_id, wire, None)
 
     def nested(self) -> "_Connection":
         """Return the connection for calls out of a signal handler or finalizer in a call here."""

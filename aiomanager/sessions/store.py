@@ -17,11 +17,12 @@ from aiomanager.errors import (
     NameConflict,
     ObjectGone,
 )
-from aiomanager.operation import Raw, SharedObject, reads, writes
+from aiomanager.operation import Raw, SharedObject, owned, reads, writes
 from aiomanager.protocol.keys import KeyCodec, check_key, wire_key
 from aiomanager.protocol.values import MAX_SCALAR_STR, NeutralCodec, check_packed, reference
 from aiomanager.sessions.plans import Leaves, Plan, Plans
 from aiomanager.stored import Packed, Path, References, Stored
+from aiomanager.waiter import Caller
 
 __all__ = ("MANAGER", "Client", "Manager", "Store")
 
@@ -531,6 +532,14 @@ class Manager(SharedObject, name="manager"):
         server looks at every value for it, and does nothing else meanwhile.
         """
         return self._store.collect()
+
+    @owned
+    def give_back(self, caller: Caller) -> None:
+        """Free all locks of the calling task or thread, which has ended: nobody else could.
+
+        What it acquired for a named owner stays, as do permits, which anybody may release.
+        """
+        caller.holder.give_back(caller.identity)
 
     @reads
     def statistics(self) -> dict[str, int]:

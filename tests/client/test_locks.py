@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -285,3 +286,125 @@ def test_threads_that_release_their_locks_hand_their_session_on() -> None:
         for _ in range(20):
             in_a_thread(work)
         assert manager.statistics()["sessions"] == 2
+
+
+# Tasks that end
+
+
+ACQUISITIONS = {
+    "Lock": lambda lock: lock.acquire(),
+    "RLock": lambda lock: lock.acquire_fenced(),
+    "Condition": lambda condition: condition.acquire(timeout=SECONDS),
+    "LockTable": lambda table: table.acquire("a", "b"),
+}
+
+
+@pytest.mark.parametrize("kind", ACQUISITIONS)
+async def test_locks_of_a_task_that_has_ended_are_free(
+    manager: aiomanager.Manager, kind: str
+) -> None:
+    thing: Any = await getattr(manager, kind)()
+    acquire = ACQUISITIONS[kind]
+
+    async def leave_taken() -> None:
+        assert await acquire(thing)
+        if kind == "RLock":
+            assert await acquire(thing)
+
+    async def release_one() -> None:
+        async with thing("c") if kind == "LockTable" else thing:
+            pass
+        await leave_taken()
+
+    for work in (leave_taken, release_one, leave_taken):
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+        with anyio.fail_after(SECONDS):
+            assert await acquire(thing)  # nobody else could release it
+        await (thing.release("a", "b") if kind == "LockTable" else thing.release())
+    assert len(manager._channel._held) == 1  # type: ignore[union-attr]
+
+
+async def test_who_ends_gives_back_to_who_waits(manager: aiomanager.Manager) -> None:
+    lock = await manager.Lock()
+    taken = anyio.Event()
+
+    async def take_and_fail() -> None:
+        with suppress(ZeroDivisionError):
+            await lock.acquire()
+            taken.set()
+            await until(lock.waiting, 2)
+            raise ZeroDivisionError
+
+    async def wait() -> None:
+        await taken.wait()
+        with anyio.fail_after(SECONDS):
+            async with lock:
+                pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(take_and_fail)
+        group.start_soon(wait)
+        group.start_soon(wait)
+    assert await lock.locked() is False
+
+
+async def test_a_lock_that_comes_when_its_task_has_ended_is_free(
+    manager: aiomanager.Manager,
+) -> None:
+    lock, late = await manager.Lock(), await manager.Lock()
+    calls: list[Any] = []
+    results: list[bool] = []
+
+    async def make_calls() -> None:
+        calls.extend([lock.acquire(), late.acquire()])  # this task is their owner
+
+    async def wait() -> None:
+        results.extend([await call for call in calls])
+
+    await late.acquire()
+    async with anyio.create_task_group() as group:
+        group.start_soon(make_calls)
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await until(late.waiting, 1)
+        await late.release()
+    assert results == [True, True]
+    with anyio.fail_after(SECONDS):
+        assert await lock.acquire()
+        assert await late.acquire()
+
+
+async def test_what_anybody_may_release_outlives_the_task(manager: aiomanager.Manager) -> None:
+    lock, semaphore = await manager.Lock(), await manager.Semaphore(1)
+    mine = await manager.Lock()
+
+    async def work() -> None:
+        await lock.acquire(owner="job")
+        await semaphore.acquire()
+        await mine.acquire()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+    await until(mine.locked, False)  # it has ended, and that is known
+    assert await lock.locked()
+    assert await semaphore.value() == 0
+    await lock.release(owner="job")
+    await semaphore.release()
+
+
+async def test_a_task_that_lives_has_its_locks_until_it_releases_them(
+    manager: aiomanager.Manager,
+) -> None:
+    lock, other = await manager.Lock(), await manager.Lock()
+    await lock.acquire()
+
+    async def work() -> None:
+        await other.acquire()
+
+    for _ in range(3):
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+        await until(other.locked, False)
+    assert await lock.locked()
+    await lock.release()
