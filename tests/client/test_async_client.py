@@ -603,7 +603,8 @@ async def test_the_owner_of_a_lock_is_the_task(manager: Manager) -> None:
         assert not second.over.is_set()
         await lock.release()
         assert await second.result()
-    assert await lock.locked()
+    with anyio.fail_after(SECONDS):
+        assert await lock.acquire()  # the second task has ended
 
 
 async def test_the_owner_is_who_calls_not_who_awaits(manager: Manager) -> None:

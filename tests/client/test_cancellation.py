@@ -79,7 +79,8 @@ async def test_a_cancelled_acquire_passes_the_lock_on(manager: Manager) -> None:
     async with anyio.create_task_group() as group:
         first = start(group, lock.acquire)
         await waiting(manager, 1)
-        second = start(group, lock.acquire)
+        # Its lock outlives the task.
+        second = start(group, lambda: lock.acquire(owner="second"))
         await waiting(manager, 2)
         await first.end()
         await lock.release()

@@ -625,7 +625,7 @@ async def rlock_is_acquired_again_by_its_owner(rig: Rig) -> None:
     assert await (await rig.start(lock.acquire_fenced, False)).result() == 0
     with pytest.raises(NotOwner, match="only its owner may release it"):
         await (await rig.start(lock.release)).result()
-    waiting = await rig.start(lock.acquire_fenced)
+    waiting = await rig.start(lock.acquire_fenced, True, None, "job")  # which outlives its task
     await rig.parked(1)
     assert await rig.do(lock.waiting()) == 1
     for _ in range(2):
