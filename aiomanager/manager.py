@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 
 import anyio
 
@@ -162,6 +162,17 @@ class Manager(Factories):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    if not TYPE_CHECKING:  # type checkers find the mistake without these
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(
+                "'with' cannot start an async manager. Use 'async with aiomanager.Manager()' or "
+                "'async with aiomanager.connect()'; in blocking code 'with "
+                "aiomanager.sync.Manager()' or 'with aiomanager.sync.connect()'."
+            )
+
+        def __exit__(self, *_error: object) -> None: ...
 
     async def create(self, face: type[P], /, *given: Any, **named: Any) -> P:
         """Make an object of the type behind a proxy class, from the arguments of its `__init__`."""

@@ -48,6 +48,7 @@ __all__ = (
     "REQUIRED",
     "Awaited",
     "Composite",
+    "Driven",
     "Elements",
     "Home",
     "K",
@@ -483,10 +484,10 @@ def begin(steps: Generator[Any, Any, R]) -> Coroutine[Any, Any, R]:
         return _done(stop.value)
     except Exception as error:
         return _failed(error)
-    return _Driven(drive(steps, first), first)
+    return Driven(drive(steps, first), first)
 
 
-class _Driven(Coroutine[Any, Any, R]):
+class Driven(Coroutine[Any, Any, R]):
     """The rest of a composite, whose first step is a coroutine already.
 
     A task that is cancelled before it begins would leave that one behind, never awaited.

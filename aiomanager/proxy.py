@@ -7,12 +7,13 @@ when the class is made. A proxy only hands calls to its channel: it never sends 
 # The methods of proxies are made by functions outside of their classes.
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
 
 from aiomanager.operation import (
     Awaited,
     Composite,
+    Driven,
     Operation,
     SharedObject,
     begin,
@@ -24,6 +25,7 @@ from aiomanager.stored import ABSENT
 __all__ = (
     "AsyncFactory",
     "AsyncProxy",
+    "CannotBeAwaited",
     "Channel",
     "Proxy",
     "Reference",
@@ -33,6 +35,7 @@ __all__ = (
     "async_face",
     "shared_type_of",
     "sync_face",
+    "unawaitable_attribute",
 )
 
 
@@ -224,6 +227,8 @@ class Proxy:
                     method = cls._installs(member)
                 else:
                     continue  # a base's own, or written out in the proxy class
+                if name == "keys" and issubclass(cls, AsyncProxy):
+                    method = _told(method)
                 method.__name__ = name
                 method.__qualname__ = f"{cls.__qualname__}.{name}"
                 method.__doc__ = member.__doc__
@@ -266,6 +271,69 @@ def _unawaitable(said: str, fix: str, operation: str) -> Callable[..., NoReturn]
     return method
 
 
+class CannotBeAwaited(TypeError, AttributeError):
+    """An attribute stands for what has to be awaited; for `hasattr()` it is not there."""
+
+
+def unawaitable_attribute(name: str, get: str, change: str) -> Any:
+    """Return an attribute of an async proxy that the blocking one has, and this one cannot have."""
+
+    def refuse(proxy: Proxy, said: str, fix: str) -> NoReturn:
+        kind = type(proxy).__name__
+        raise CannotBeAwaited(f"{said} cannot be awaited, and {kind} is an async proxy. Use {fix}.")
+
+    def read(self: Proxy) -> NoReturn:
+        refuse(self, f"x.{name}", f"'await x.{get}', or 'x.sync.{name}'")
+
+    def assign(self: Proxy, _value: object) -> NoReturn:
+        refuse(self, f"x.{name} = ...", f"'await x.{change}', or 'x.sync.{name} = ...'")
+
+    return property(read, assign)
+
+
+def _unawaitable_operator(said: str, operator: str, *fixes: tuple[str, str]) -> Any:
+    """Return what refuses an operator that the blocking proxy has, and leaves any other alone.
+
+    Each fix is a method that it takes, and what to write.
+    """
+
+    def method(self: Proxy, _other: object) -> Any:
+        # Not by getattr: each class has the operators of classes.
+        kinds = sync_face(self._shared_type).__mro__[:-1]
+        offered = {name for kind in kinds for name in vars(kind)}
+        if operator not in offered:
+            return NotImplemented
+        ways = [f"'{fix}'" for needed, fix in fixes if needed in offered]
+        raise TypeError(
+            f"{said} cannot be awaited, and {type(self).__name__} is an async proxy. "
+            f"Use {', or '.join(ways) or 'the blocking proxy, x.sync'}."
+        )
+
+    return method
+
+
+class _Keys(Driven[Any]):
+    """What the `keys()` of an async proxy returns: dict(d) and {**d} take it for the keys."""
+
+    def __iter__(self) -> Iterator[Any]:
+        # Not at once: dict() would put a reason of its own in place of an error from here.
+        yield from self._refused()
+
+    def _refused(self) -> list[Any]:
+        self.close()
+        raise TypeError(
+            "keys() of an async proxy has to be awaited. Use 'await d.keys()', and in place of "
+            "dict(d) 'await d.copy()', or 'dict(d.sync)'."
+        )
+
+
+def _told(method: Callable[..., Any]) -> Callable[..., Any]:
+    def keys(self: Proxy, *given: Any, **named: Any) -> Any:
+        return _Keys(method(self, *given, **named), None)
+
+    return keys
+
+
 class AsyncProxy(Proxy, Awaited):
     """The base of async proxies: every operation is a coroutine."""
 
@@ -306,9 +374,65 @@ class AsyncProxy(Proxy, Awaited):
             "for k in d", "'async for k in d', or 'for k in d.sync'", "__aiter__"
         )
         __bool__ = _unawaitable("bool(d)", "'await d.length()', or compare with None", "length")
+        __reversed__ = _unawaitable(
+            "reversed(d)", "'reversed(await d.copy())', or 'reversed(d.sync)'", "copy"
+        )
         __enter__ = _unawaitable("with x", "'async with x', or 'with x.sync'", "__aenter__")
 
         def __exit__(self, *_error): ...
+
+        def __setattr__(self, name, value):
+            kind = type(self)
+            # A program's own class may keep what it likes; what was set on one of ours would be
+            # taken for shared.
+            if (
+                name.startswith("_")
+                or hasattr(kind, name)
+                or not kind.__module__.startswith("aiomanager.")
+            ):
+                return object.__setattr__(self, name, value)
+            raise AttributeError(
+                f"{kind.__name__} has no attribute {name!r} to be set, and what is set on a proxy "
+                "is not shared: await one of its methods, such as set()"
+            )
+
+
+def _refuse_operators() -> None:
+    for symbol, word in (("<=", "le"), ("<", "lt"), (">=", "ge"), (">", "gt")):
+        _refuse_operator(symbol, word)
+    for symbol, word, change in (
+        ("|", "or", "update"),
+        ("&", "and", "intersection_update"),
+        ("-", "sub", "difference_update"),
+        ("^", "xor", "symmetric_difference_update"),
+        ("+", "add", "extend"),
+        ("*", "mul", "multiply"),
+    ):
+        operator = _refuse_operator(symbol, word)
+        right = _unawaitable_operator(
+            f"x {symbol} y",
+            operator,
+            ("copy", f"x {symbol} await y.copy()"),
+            (f"__r{word}__", f"x {symbol} y.sync"),
+        )
+        within = _unawaitable_operator(f"x {symbol}= y", operator, (change, f"await x.{change}(y)"))
+        setattr(AsyncProxy, f"__r{word}__", right)
+        setattr(AsyncProxy, f"__i{word}__", within)
+
+
+def _refuse_operator(symbol: str, word: str) -> str:
+    operator = f"__{word}__"
+    left = _unawaitable_operator(
+        f"x {symbol} y",
+        operator,
+        ("copy", f"await x.copy() {symbol} y"),
+        (operator, f"x.sync {symbol} y"),
+    )
+    setattr(AsyncProxy, operator, left)
+    return operator
+
+
+_refuse_operators()
 
 
 class SyncProxy(Proxy):

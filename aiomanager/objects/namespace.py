@@ -12,7 +12,7 @@ from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
 from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import Opaque, composite, reads, writes
-from aiomanager.proxy import AsyncFactory, SyncFactory, SyncProxy
+from aiomanager.proxy import AsyncFactory, CannotBeAwaited, SyncFactory, SyncProxy
 from aiomanager.stored import MISSING, Missing
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class NamespaceProxy(AsyncViews, Namespace):
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            raise AttributeError(
+            raise CannotBeAwaited(
                 f"namespace.{name} cannot be awaited, and {type(self).__name__} is an async proxy. "
                 f"Use 'await namespace.get({name!r})', or 'namespace.sync.{name}'"
             )

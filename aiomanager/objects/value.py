@@ -8,7 +8,7 @@ from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
 from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import V, composite, reads, writes
-from aiomanager.proxy import AsyncFactory, SyncFactory
+from aiomanager.proxy import AsyncFactory, SyncFactory, unawaitable_attribute
 from aiomanager.stored import Stored
 
 if TYPE_CHECKING:
@@ -143,6 +143,9 @@ class ValueProxy(AsyncViews, Value[V]):
     """A shared value for async code."""
 
     sync: "SyncValueProxy[V]"
+
+    if not TYPE_CHECKING:  # type checkers find the mistake without it
+        value = unawaitable_attribute("value", "get()", "set(...)")
 
 
 class SyncValueProxy(SyncViews, Value[V]):

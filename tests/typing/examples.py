@@ -630,7 +630,11 @@ async def forgotten_await(d: DictProxy[str, int], queue: QueueProxy[str], lock: 
 
 
 async def cannot_be_awaited(
-    d: DictProxy[str, int], lock: LockProxy, namespace: NamespaceProxy
+    d: DictProxy[str, int],
+    items: ListProxy[str],
+    value: ValueProxy[int],
+    lock: LockProxy,
+    namespace: NamespaceProxy,
 ) -> None:
     print(namespace.x)  # type: ignore[attr-defined]  # pyright: ignore
     namespace.x = 1  # type: ignore[attr-defined]  # pyright: ignore
@@ -642,6 +646,14 @@ async def cannot_be_awaited(
     for key in d:  # type: ignore[attr-defined]  # pyright: ignore
         del key
     with lock:  # type: ignore[attr-defined]  # pyright: ignore
+        pass
+    print(value.value)  # type: ignore[attr-defined]  # pyright: ignore
+    value.value = 5  # type: ignore[attr-defined]  # pyright: ignore
+    d.colour = 5  # type: ignore[attr-defined]  # pyright: ignore
+    print(d | {"k": 1})  # type: ignore[operator]  # pyright: ignore
+    print(items + items, 2 * items)  # type: ignore[operator]  # pyright: ignore
+    print(dict(d))  # type: ignore[call-overload]  # pyright: ignore
+    with aiomanager.Manager():  # type: ignore[attr-defined]  # pyright: ignore
         pass
 
 
