@@ -30,6 +30,7 @@ from typing import (
     Any,
     ClassVar,
     Concatenate,
+    Final,
     Generic,
     NamedTuple,
     Never,
@@ -242,11 +243,17 @@ class Signature(NamedTuple):
     """The number of leading parameters that must be given."""
 
 
+_COROUTINE: Final = 0x80 | 0x200
+"""The flags of the code of an `async def`, without and with `yield`."""
+_GENERATOR: Final = 0x20
+
+
 def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
     """Read the signature of a body without its first `skip` parameters (self, caller).
 
     Raises:
-        TypeError: a parameter has no annotation, or one that cannot travel.
+        TypeError: a parameter or the result has no annotation, or one that cannot travel, or the
+            body is no plain function.
     """
     # By hand: `inspect` takes longer to import than the whole blocking client.
     code = cast("types.FunctionType", body).__code__
@@ -257,6 +264,17 @@ def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
     defaults = cast("types.FunctionType", body).__defaults__ or ()
     where = f"{body.__qualname__}()"
     names = code.co_varnames[: code.co_argcount]
+    if code.co_flags & _COROUTINE:
+        raise TypeError(
+            f"{where}: an operation is a plain 'def', which the server runs to its end before the "
+            "next one begins. What has to wait is declared with @waits and returns a Waiter; "
+            "what calls other operations is a @composite, in the client"
+        )
+    if code.co_flags & _GENERATOR:
+        raise TypeError(f"{where}: an operation returns its result, it yields none: return a list")
+    if skip > len(names) or (skip > 1 and annotations.get(names[1]) is not Caller):
+        first = "parameter is self" if skip == 1 else "parameters are 'self, caller: Caller'"
+        raise TypeError(f"{where}: its first {first}")
     if code.co_kwonlyargcount or code.co_flags & 0x04:
         raise TypeError(f"{where}: an operation takes no *args and no keyword-only parameters")
     first_default = code.co_argcount - len(defaults)
@@ -272,6 +290,11 @@ def signature_of(body: Callable[..., Any], skip: int = 1) -> Signature:
     keywords = bool(code.co_flags & 0x08)
     if keywords and (not parameters or parameters[0].shape.kind != "pairs"):
         raise TypeError(f"{where}: **more needs a first parameter of pairs, which it joins")
+    if "return" not in annotations and body.__name__ != "__init__":
+        raise TypeError(
+            f"{where} needs an annotation of its result, which would not travel without: "
+            "'-> None' if it has none"
+        )
     result = _shape(annotations.get("return"), f"{where}, result")
     _check_whole(result, f"{where}, result")
     required = sum(parameter.default is REQUIRED for parameter in parameters)
@@ -559,7 +582,16 @@ async def drive(steps: Generator[Any, Any, R], step: Coroutine[Any, Any, Any]) -
 
 
 def composite(body: Callable[Concatenate[Any, P], Generator[Any, Any, R]]) -> Composite[P, R]:
-    """Declare a method that the client carries out by several operations."""
+    """Declare a method that the client carries out by several operations.
+
+    Raises:
+        TypeError: the body is an `async def`, which a blocking proxy could not run.
+    """
+    if cast("types.FunctionType", body).__code__.co_flags & _COROUTINE:
+        raise TypeError(
+            f"{body.__qualname__}(): a composite is a generator, for blocking and async proxies "
+            "alike: write 'def', and 'yield' in place of 'await'"
+        )
     return Composite(body)
 
 

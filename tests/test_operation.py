@@ -2,7 +2,17 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -198,6 +208,67 @@ def test_a_parameter_needs_an_annotation() -> None:
 
     with pytest.raises(TypeError, match="parameter 'item' needs an annotation"):
         writes(put)
+
+
+def test_a_result_needs_an_annotation_too() -> None:
+    def put(self: Any, item: int):  # type: ignore[no-untyped-def]
+        return item + 1
+
+    def release(self: Any, caller: Caller):  # type: ignore[no-untyped-def]
+        return caller
+
+    for decorator, body in ((reads, put), (writes, put), (waits, put), (owned, release)):
+        # Without, the result would be lost without a word.
+        with pytest.raises(TypeError, match=r"needs an annotation of its result.*'-> None'"):
+            decorator(body)
+
+    class Kind(SharedObject):
+        def __init__(self, size: int): ...  # type: ignore[no-untyped-def]
+
+    assert [one.name for one in Kind.maker.parameters] == ["size"]
+
+
+def test_a_parameter_of_init_needs_an_annotation() -> None:
+    with pytest.raises(TypeError, match=r"__init__\(\): parameter 'size' needs an annotation"):
+
+        class Kind(SharedObject):
+            def __init__(self, size) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def test_an_operation_is_a_plain_function() -> None:
+    async def put(self: Any, item: int) -> int:
+        return item
+
+    async def put_all(self: Any, item: int) -> AsyncIterator[int]:
+        yield item
+
+    def get_all(self: Any) -> Iterator[int]:
+        yield 1
+
+    for decorator in (reads, writes, waits, consumes):
+        for body in (put, put_all):
+            with pytest.raises(
+                TypeError, match=r"put\w*\(\): an operation is a plain 'def'.*@waits"
+            ):
+                decorator(body)
+        with pytest.raises(TypeError, match=r"get_all\(\): .* yields none: return a list"):
+            decorator(get_all)
+    for body in (put, put_all):
+        with pytest.raises(TypeError, match=r"put\w*\(\): a composite is a generator"):
+            composite(body)  # type: ignore[arg-type]
+
+
+def test_the_first_parameters_are_the_objects_own() -> None:
+    def alone() -> int: ...
+    def unknown(self: Any, item: int) -> int: ...
+
+    with pytest.raises(TypeError, match=r"alone\(\): its first parameter is self"):
+        reads(alone)  # type: ignore[arg-type]
+    for decorator in (owned, acquires):
+        for body in (alone, unknown):
+            # The caller would have been taken for the first argument.
+            with pytest.raises(TypeError, match=r"its first parameters are 'self, caller: Caller'"):
+                decorator(body)
 
 
 def test_parameters_that_have_no_place_on_the_wire_are_refused() -> None:
