@@ -7,6 +7,8 @@ standard library.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiomanager import multiprocessing as multiprocessing
+    from aiomanager import sync as sync
     from aiomanager.errors import AuthenticationFailed as AuthenticationFailed
     from aiomanager.errors import BrokenBarrierError as BrokenBarrierError
     from aiomanager.errors import CallError as CallError
@@ -113,19 +115,28 @@ _HOMES = {
     for name in names.split()
 }
 
+_MODULES = ("multiprocessing", "sync")
+
 __version__ = "0.1.0"
+
+if not TYPE_CHECKING:  # type checkers know the names from above
+    # Without the modules: a star import must not put our `multiprocessing` in the stdlib's place.
+    __all__ = (*sorted(_HOMES),)
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    own = (name for name in globals() if name.startswith("__"))
+    return sorted({*own, *_HOMES, *_MODULES})

@@ -6,16 +6,107 @@ from typing import Any, Self, TypeVar, cast
 
 from aiomanager.client._blocking import BlockingChannel
 from aiomanager.client._channel import endpoint_of, remember_channel
-from aiomanager.errors import ManagerError
+from aiomanager.errors import (
+    AuthenticationFailed,
+    BrokenBarrierError,
+    CallError,
+    ConnectionLost,
+    DeadlockDetected,
+    Empty,
+    Full,
+    ManagerError,
+    NameConflict,
+    NotOwner,
+    ObjectGone,
+    SessionLost,
+    ShutDown,
+    WorkerLost,
+)
 from aiomanager.objects import SyncFactories, SyncNamedFactories
-from aiomanager.objects.namespace import operations
-from aiomanager.operation import SharedObject, bind
+from aiomanager.objects.array import SyncArrayProxy
+from aiomanager.objects.barrier import SyncBarrierProxy
+from aiomanager.objects.condition import SyncConditionProxy
+from aiomanager.objects.dict import SyncDictProxy
+from aiomanager.objects.event import SyncEventProxy
+from aiomanager.objects.jobs import SyncJobProxy
+from aiomanager.objects.list import SyncListProxy
+from aiomanager.objects.lock import SyncLockProxy
+from aiomanager.objects.lock_table import SyncLockTableProxy
+from aiomanager.objects.namespace import SyncNamespaceOperations, SyncNamespaceProxy, operations
+from aiomanager.objects.pool import SyncPoolProxy
+from aiomanager.objects.queue import SyncJoinableQueueProxy, SyncQueueProxy
+from aiomanager.objects.rlock import SyncRLockProxy
+from aiomanager.objects.semaphore import SyncBoundedSemaphoreProxy, SyncSemaphoreProxy
+from aiomanager.objects.set import SyncSetProxy
+from aiomanager.objects.value import SyncValueProxy
+from aiomanager.objects.views import SyncPlaceView
+from aiomanager.operation import (
+    SharedObject,
+    acquires,
+    bind,
+    composite,
+    owned,
+    reads,
+    waits,
+    writes,
+)
 from aiomanager.proxy import Reference, SyncProxy, shared_type_of
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 from aiomanager.stored import MISSING
+from aiomanager.waiter import Caller, Waiter, WaitQueue
 
-__all__ = ("MISSING", "Manager", "ManagerError", "connect", "operations")
+__all__ = (
+    "MISSING",
+    "AuthenticationFailed",
+    "BrokenBarrierError",
+    "CallError",
+    "Caller",
+    "ConnectionLost",
+    "DeadlockDetected",
+    "Empty",
+    "Full",
+    "Manager",
+    "ManagerError",
+    "NameConflict",
+    "NotOwner",
+    "ObjectGone",
+    "SessionLost",
+    "SharedObject",
+    "ShutDown",
+    "SyncArrayProxy",
+    "SyncBarrierProxy",
+    "SyncBoundedSemaphoreProxy",
+    "SyncConditionProxy",
+    "SyncDictProxy",
+    "SyncEventProxy",
+    "SyncJobProxy",
+    "SyncJoinableQueueProxy",
+    "SyncListProxy",
+    "SyncLockProxy",
+    "SyncLockTableProxy",
+    "SyncNamespaceOperations",
+    "SyncNamespaceProxy",
+    "SyncPlaceView",
+    "SyncPoolProxy",
+    "SyncProxy",
+    "SyncQueueProxy",
+    "SyncRLockProxy",
+    "SyncSemaphoreProxy",
+    "SyncSetProxy",
+    "SyncValueProxy",
+    "WaitQueue",
+    "Waiter",
+    "WorkerLost",
+    "acquires",
+    "composite",
+    "connect",
+    "operations",
+    "owned",
+    "reads",
+    "waits",
+    "writes",
+)
 
 P = TypeVar("P", bound=SyncProxy)
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import aiomanager
+from aiomanager.operation import Awaited
 
 
 def declared() -> set[str]:
@@ -22,10 +23,48 @@ def declared() -> set[str]:
     return {alias.name for node in block.body for alias in getattr(node, "names", ())}
 
 
+MODULES = {"multiprocessing", "sync"}
+
+
 def test_every_declared_name_is_there() -> None:
-    names = {name for name in dir(aiomanager) if not name.startswith("_")}
-    modules = {name for name in names if isinstance(getattr(aiomanager, name), ModuleType)}
-    assert names - modules - {"TYPE_CHECKING", "Any"} == declared()
+    assert set(aiomanager.__all__) == declared() - MODULES
+    names = {name for name in dir(aiomanager) if not name.startswith("__")}
+    assert names == declared()
+    assert {name for name in names if isinstance(getattr(aiomanager, name), ModuleType)} == MODULES
+
+
+def test_a_star_import_brings_the_names_and_nothing_else() -> None:
+    before: dict[str, object] = {"multiprocessing": "the standard library's"}
+    namespace = dict(before)
+    exec("from aiomanager import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == {*aiomanager.__all__, "multiprocessing"}
+    assert namespace["multiprocessing"] == before["multiprocessing"]
+
+
+@pytest.mark.parametrize("name", ["sync.Manager", "multiprocessing.Manager", "sync.Empty"])
+def test_the_modules_are_loaded_when_they_are_asked_for(name: str) -> None:
+    program = (
+        "import sys, aiomanager; loaded = {'aiomanager.sync', 'aiomanager.multiprocessing'};"
+        f"assert not loaded & sys.modules.keys(); aiomanager.{name};"
+        "assert len(loaded & sys.modules.keys()) == 1"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_blocking_code_finds_all_that_is_not_async() -> None:
+    blocking = aiomanager.sync
+    common = set(aiomanager.__all__) - {"Manager", "connect"}
+    asynchronous = {
+        name
+        for name in common
+        if isinstance(kind := getattr(aiomanager, name), type) and issubclass(kind, Awaited)
+    }
+    assert "DictProxy" in asynchronous
+    assert set(blocking.__all__) == common - asynchronous | {"Manager", "connect", "operations"}
+    for name in common - asynchronous:
+        assert getattr(blocking, name) is getattr(aiomanager, name)
+    for name in asynchronous - {"AsyncProxy"}:
+        assert f"Sync{name}" in blocking.__all__
 
 
 def test_an_unknown_name_is_refused() -> None:
