@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 from aiomanager.errors import BadEncoding, Denied, NeedsNeutralValue, TooLarge
-from aiomanager.stored import Packed
+from aiomanager.stored import MISSING, Packed
 
 from ._msgpack import (
     ExtType,
@@ -1172,6 +1172,12 @@ class ValueCodec(_Base):
                 low.references.append(found[0])
                 return ext(REFERENCE, low.packer.pack([*found]))
         kind = _kind_of(value)
+        if value is MISSING:
+            # Its pickle would be MISSING again: a key that is there, whose value says it is not.
+            raise TypeError(
+                "cannot send MISSING: it means that nothing is there, and is no value. To remove a "
+                "key, delete it; compare_and_set() of a key takes MISSING on either side"
+            )
         if kind is memoryview:
             raise TypeError("cannot send a memoryview: it is a window on memory; send bytes(view)")
         name = f"{kind.__module__}.{kind.__qualname__}"

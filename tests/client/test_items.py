@@ -18,6 +18,7 @@ import aiomanager
 import aiomanager.sync
 from aiomanager.objects.namespace import operations
 from aiomanager.server.process import PrivateServer
+from aiomanager.stored import MISSING
 
 
 @pytest.fixture
@@ -199,6 +200,37 @@ async def test_iteration_of_async_proxies(manager: aiomanager.Manager) -> None:
     await queue.put_many(["x", "y"])
     await queue.shutdown()
     assert [item async for item in queue] == ["x", "y"]
+
+
+def test_missing_is_no_value(blocking: aiomanager.sync.Manager) -> None:
+    d, items, value = blocking.dict(), blocking.list([1]), blocking.Value("i", 1)
+    refused: list[Callable[[], Any]] = [
+        lambda: d.set("M", MISSING),
+        lambda: d.update(M=[MISSING]),
+        lambda: d.setdefault("M", MISSING),
+        lambda: d.update_nested(("M",), MISSING),
+        lambda: items.append(MISSING),
+        lambda: items.extend([{"a": (MISSING,)}]),
+        lambda: items.compare_and_set(0, 1, MISSING),
+        lambda: blocking.Queue().put(MISSING),
+        lambda: value.set(MISSING),
+        lambda: blocking.Value("i", MISSING),
+        lambda: blocking.dict(M=MISSING),
+        lambda: setattr(blocking.Namespace(), "x", MISSING),
+    ]
+    for store in refused:
+        with pytest.raises(TypeError, match=r"cannot send MISSING: .* delete it; compare_and_set"):
+            store()
+    assert (d.copy(), items.copy(), value.get()) == ({}, [1], 1)
+    # Where it stands for what is not there, it still does.
+    assert d.get("M", MISSING) is MISSING
+    assert d.pop("M", MISSING) is MISSING
+    assert d.compare_and_set("M", MISSING, 1)
+    assert not d.compare_and_set("M", MISSING, 2)
+    assert d.compare_and_set("M", 1, MISSING)
+    assert d.compare_and_set_nested(("M",), MISSING, {"x": 1})
+    assert d.compare_and_set_nested(("M", "x"), 1, MISSING)
+    assert d.copy() == {"M": {}}
 
 
 async def test_a_value_by_the_names_of_its_parameters(manager: aiomanager.Manager) -> None:

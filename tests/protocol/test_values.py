@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from aiomanager.errors import BadEncoding, Denied, NeedsNeutralValue, TooLarge
 from aiomanager.protocol import values
 from aiomanager.protocol.values import NeutralCodec, ValueCodec, check_packed
+from aiomanager.stored import MISSING
 
 VECTORS = pathlib.Path(__file__).parents[2] / "protocol" / "vectors"
 
@@ -446,8 +447,9 @@ def test_an_exception_comes_back() -> None:
         (threading.Lock(), r"lock.*pickling it failed"),
         ((i for i in ()), "generator"),
         (sys, "module"),
+        (MISSING, "MISSING.* delete it; compare_and_set"),
     ],
-    ids=["memoryview", "lambda", "lock", "generator", "module"],
+    ids=["memoryview", "lambda", "lock", "generator", "module", "MISSING"],
 )
 def test_what_cannot_be_sent_is_named(value: Any, says: str) -> None:
     for wrap in (lambda x: x, lambda x: [x], lambda x: {"a": x}, lambda x: {"a": (x,)}):
