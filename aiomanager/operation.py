@@ -14,6 +14,7 @@ The decorator says the kind of an operation:
     @delegates  as waits, and is told who calls; what was begun goes on when the caller has left
 """
 
+import functools
 import types
 import typing
 from collections.abc import (
@@ -49,6 +50,7 @@ __all__ = (
     "REQUIRED",
     "Awaited",
     "Composite",
+    "Declared",
     "Driven",
     "Elements",
     "Home",
@@ -70,6 +72,7 @@ __all__ = (
     "delegates",
     "drive",
     "drive_blocking",
+    "named_as",
     "owned",
     "plain_copy",
     "reads",
@@ -357,6 +360,60 @@ def bind(
         # Named items join the pairs that come first: one form on the wire.
         values[:1] = [{**dict(plain_copy(values[0]) if values else ()), **more}]
     return tuple(values)
+
+
+class Declared:
+    """What `inspect` and `help()` find behind a method that was made of a declaration.
+
+    They see the parameters of the body, without the caller that the server adds, and what a call
+    results in. None of it is worked out before they ask.
+    """
+
+    __slots__ = ("__wrapped__", "_hidden")
+
+    def __init__(self, member: "Operation[..., Any] | Composite[..., Any]") -> None:
+        self.__wrapped__ = member.body
+        self._hidden = 1 if isinstance(member, Operation) and member.owned else 0
+
+    @property
+    def __signature__(self) -> Any:
+        import inspect
+
+        signature = inspect.signature(self.__wrapped__)
+        first, *others = signature.parameters.values()
+        return signature.replace(
+            parameters=[first, *others[self._hidden :]],
+            return_annotation=_outcome(self.__wrapped__, signature.return_annotation),
+        )
+
+
+def _outcome(body: Callable[..., Any], result: Any) -> Any:
+    """Return what a call results in: not the wait for it, nor the steps on the way."""
+    if isinstance(result, str):
+        try:
+            result = typing.get_type_hints(body, include_extras=True)["return"]
+        except Exception:  # a name that only type checkers know
+            return result
+    parts = typing.get_args(result)
+    if typing.get_origin(result) is Generator:
+        return parts[2]
+    if any(map(_is_waiter, parts)):
+        first, *rest = [part for part in parts if not _is_waiter(part)]
+        result = functools.reduce(lambda left, right: left | right, rest, first)
+    return None if result is types.NoneType else result
+
+
+def named_as(
+    method: Any, member: "Operation[..., Any] | Composite[..., Any]", owner: type, name: str
+) -> Any:
+    """Have a method look like what it was made of, with all that `inspect` and `help()` show."""
+    method.__name__ = name
+    method.__qualname__ = f"{owner.__qualname__}.{name}"
+    method.__doc__ = member.__doc__
+    method.__module__ = owner.__module__
+    method.__annotations__ = {}  # its own would say nothing
+    method.__wrapped__ = Declared(member)
+    return method
 
 
 class Awaited:

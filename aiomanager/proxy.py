@@ -19,6 +19,7 @@ from aiomanager.operation import (
     begin,
     bind,
     drive_blocking,
+    named_as,
 )
 from aiomanager.stored import ABSENT
 
@@ -229,11 +230,7 @@ class Proxy:
                     continue  # a base's own, or written out in the proxy class
                 if name == "keys" and issubclass(cls, AsyncProxy):
                     method = _told(method)
-                method.__name__ = name
-                method.__qualname__ = f"{cls.__qualname__}.{name}"
-                method.__doc__ = member.__doc__
-                method.__module__ = cls.__module__
-                setattr(cls, name, method)
+                setattr(cls, name, named_as(method, cast("Any", member), cls, name))
 
     @classmethod
     def _stand_for(cls, shared: type[SharedObject]) -> None:

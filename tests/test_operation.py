@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import inspect
+import pydoc
+import typing
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -14,6 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from typing import Any, Generic, TypeVar
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -574,6 +578,45 @@ def test_methods_of_proxies_look_like_what_was_declared() -> None:
     assert proxy.none.__doc__ == "Take nothing."
     assert type(proxy).both.__doc__ == "Call two operations."
     assert not hasattr(type(proxy), "operations") or "both" not in type(proxy).operations
+
+
+def test_inspect_and_help_show_what_was_declared() -> None:
+    class Kind(Shelf[K, V]):
+        @waits
+        def wait(self, timeout: float | None = None) -> "bool | Waiter[bool]": ...
+        @waits
+        def begin(self) -> Waiter[None] | None: ...
+        @acquires
+        def acquire(self, caller: Caller, blocking: bool = True) -> int | Waiter[int]: ...
+        @composite
+        def later(self, x: "Unknown") -> "Generator[Any, Any, Unknown]":  # type: ignore  # noqa: F821
+            yield
+
+    shown = {
+        "none": "(self) -> int",
+        "two": "(self, a: int, b: int = 8) -> int",
+        "four": "(self, a: int, b: int = 8, c: int = 9, d: int = 10) -> int",
+        "release": "(self, name: str | None = None) -> None",
+        "both": "(self, x: int, y: int = 2) -> tuple[typing.Any, typing.Any]",
+        "neither": "(self, x: int) -> str",
+        "wait": "(self, timeout: float | None = None) -> bool",
+        "begin": "(self) -> None",
+        "acquire": "(self, blocking: bool = True) -> int",
+        "later": "(self, x: 'Unknown') -> 'Generator[Any, Any, Unknown]'",
+    }
+    for base in (AsyncProxy, SyncProxy):
+        proxy, _ = proxy_of(Kind, base)
+        for name, signature in shown.items():
+            assert str(inspect.signature(getattr(type(proxy), name))) == signature
+            bound = signature.replace("(self, ", "(").replace("(self)", "()")
+            assert str(inspect.signature(getattr(proxy, name))) == bound
+        assert typing.get_type_hints(proxy.two) == {}
+        assert "Take nothing." in inspect.getsource(proxy.none)
+        assert "both(self, x: int, y: int = 2)" in pydoc.render_doc(
+            type(proxy), renderer=pydoc.plaintext
+        )
+        with pytest.raises(TypeError, match="missing a required argument: 'a'"):
+            mock.create_autospec(type(proxy), instance=True).two()
 
 
 def test_a_mapping_with_named_items_is_one_argument() -> None:

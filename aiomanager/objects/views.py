@@ -9,7 +9,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from aiomanager.objects.live import planted
-from aiomanager.operation import Awaited, Composite, Operation, SharedObject, composite
+from aiomanager.operation import (
+    Awaited,
+    Composite,
+    Operation,
+    SharedObject,
+    composite,
+    named_as,
+)
 from aiomanager.proxy import AsyncProxy, Channel, Proxy, SyncProxy, shared_type_of
 from aiomanager.stored import MISSING, Missing
 
@@ -210,10 +217,7 @@ class PlaceMethods:
         for name, member in PlaceMethods.__dict__.items():
             if isinstance(member, Composite):
                 made = member.asynchronous() if issubclass(cls, Awaited) else member.blocking()
-                made.__name__, made.__doc__ = name, member.__doc__
-                made.__qualname__ = f"{cls.__qualname__}.{name}"
-                made.__module__ = cls.__module__
-                setattr(cls, name, made)
+                setattr(cls, name, named_as(made, cast("Any", member), cls, name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._path!r} in {self._proxy!r}>"

@@ -1,6 +1,8 @@
 """The public names of the package: all are there, and type checkers know the same ones."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,19 @@ def test_blocking_code_finds_all_that_is_not_async() -> None:
         assert getattr(blocking, name) is getattr(aiomanager, name)
     for name in asynchronous - {"AsyncProxy"}:
         assert f"Sync{name}" in blocking.__all__
+
+
+def test_methods_show_the_parameters_that_they_take() -> None:
+    seen = 0
+    for proxy in (getattr(aiomanager, name) for name in aiomanager.__all__):
+        if not isinstance(proxy, type) or not proxy.__name__.endswith(("Proxy", "View")):
+            continue
+        for name, method in inspect.getmembers(proxy, inspect.isfunction):
+            if not name.startswith("_"):
+                shown = str(inspect.signature(method))
+                assert not re.search(r"ABSENT|\*given|Waiter|caller|Generator", shown), method
+                seen += 1
+    assert seen > 500
 
 
 def test_an_unknown_name_is_refused() -> None:
