@@ -15,7 +15,7 @@ from aiomanager.client._channel import (
 from aiomanager.client._channels import new_async_channel
 from aiomanager.objects import Factories, NamedFactories
 from aiomanager.operation import SharedObject, bind
-from aiomanager.proxy import AsyncProxy, Reference, shared_type_of
+from aiomanager.proxy import AsyncProxy, Reference, made_by
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 
@@ -183,7 +183,7 @@ class Manager(Factories):
     ) -> Any:
         channel = self._open_channel()
         root = cast("ManagerProxy", self._root)
-        shared = shared_type_of(face)
+        shared = made_by(face, AsyncProxy)
         wire = channel.maker_plan(shared).encode(bind(shared.type_name, shared.maker, given, named))
         if name is None:
             object_id = await root.create(shared.type_name, wire)

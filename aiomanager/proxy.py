@@ -34,6 +34,7 @@ __all__ = (
     "SyncFactory",
     "SyncProxy",
     "async_face",
+    "made_by",
     "shared_type_of",
     "sync_face",
     "unawaitable_attribute",
@@ -467,6 +468,28 @@ _sync_faces: dict[type[SharedObject], type[SyncProxy]] = {}
 def shared_type_of(face: "type[Proxy]") -> type[SharedObject]:
     """Return the declared class behind a class of proxies."""
     return face._shared_type
+
+
+def made_by(face: Any, kind: "type[Proxy]") -> type[SharedObject]:
+    """Return the declared class behind what `create()` of a manager was given.
+
+    Raises:
+        TypeError: it is no class of proxies of this kind, AsyncProxy or SyncProxy.
+    """
+    if isinstance(face, type) and issubclass(face, kind) and face._shared_type is not SharedObject:
+        return face._shared_type
+    asynchronous = kind is AsyncProxy
+    said = face.__name__ if isinstance(face, type) else repr(face)
+    if isinstance(face, type) and issubclass(face, SharedObject):
+        # The shared type itself, or its proxy of the other kind.
+        shared = face._shared_type if issubclass(face, Proxy) else face
+        known = (_async_faces if asynchronous else _sync_faces).get(shared)
+        if known is not None:
+            said += f"; here that is {known.__name__}"
+    raise TypeError(
+        f"create() takes a class of {'async' if asynchronous else 'blocking'} proxies, as made by "
+        f"'class TallyProxy({kind.__name__}, Tally)' for a shared type Tally, not {said}"
+    )
 
 
 def async_face(shared: type[SharedObject]) -> type[AsyncProxy]:

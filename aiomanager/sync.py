@@ -50,7 +50,7 @@ from aiomanager.operation import (
     waits,
     writes,
 )
-from aiomanager.proxy import Reference, SyncProxy, shared_type_of
+from aiomanager.proxy import Reference, SyncProxy, made_by
 from aiomanager.sessions.store import MANAGER
 from aiomanager.sessions.store import Manager as SharedManager
 from aiomanager.stored import MISSING
@@ -218,7 +218,7 @@ class Manager(SyncFactories):
         self, face: type[Any], name: str | None, given: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:
         channel = self._channel
-        shared = shared_type_of(face)
+        shared = made_by(face, SyncProxy)
         wire = channel.maker_plan(shared).encode(bind(shared.type_name, shared.maker, given, named))
         if name is None:
             object_id = self._root.create(shared.type_name, wire)

@@ -4,6 +4,7 @@ import multiprocessing
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -112,6 +113,35 @@ def test_the_faces_know_each_other() -> None:
         assert type(tally.aio.sync) is SyncTallyProxy
         with pytest.raises(TypeError, match="This kind of object does not offer it"):
             tally.aio["ann"]  # type: ignore[index]  # pyright: ignore
+
+
+async def test_create_says_what_it_takes() -> None:
+    wrong: list[Any] = [dict, "Tally", None, aiomanager.AsyncProxy, aiomanager.SyncProxy, 3]
+    async with aiomanager.Manager(types=[Tally]) as manager:
+        blocking = aiomanager.sync.connect(manager.url, types=[Tally])
+        for face in wrong:
+            with pytest.raises(TypeError, match=r"takes a class of async .*\(AsyncProxy, Tally\)"):
+                await manager.create(face)
+            with pytest.raises(TypeError, match=r"takes a class of async .* not "):
+                await manager.named.create(face, "name")
+            with pytest.raises(
+                TypeError, match=r"takes a class of blocking .*\(SyncProxy, Tally\)"
+            ):
+                blocking.create(face)
+            with pytest.raises(TypeError, match=r"takes a class of blocking .* not "):
+                blocking.named.create(face, "name")
+        faces: list[Any] = [Tally, SyncTallyProxy]
+        for face in faces:
+            with pytest.raises(TypeError, match=f"not {face.__name__}; here that is TallyProxy"):
+                await manager.create(face, ["ann"])
+        faces = [Tally, TallyProxy]
+        for face in faces:
+            with pytest.raises(
+                TypeError, match=f"not {face.__name__}; here that is SyncTallyProxy"
+            ):
+                blocking.create(face, ["ann"])
+        assert await manager.names() == {}
+        blocking.close()
 
 
 def test_an_undeclared_public_method_is_refused() -> None:
