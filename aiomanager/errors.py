@@ -20,7 +20,7 @@ ManagerError
       +-- LimitReached             also MemoryError: too many calls, waits or objects
       +-- NameConflict             also ValueError: the name belongs to another kind of object
       +-- NeedsNeutralValue        also TypeError: the server cannot look into this value
-      +-- VersionConflict          the container changed meanwhile: read it again
+      +-- VersionConflict          the value changed meanwhile: read it again
       +-- ResultTimeout            also TimeoutError, and multiprocessing.TimeoutError
       +-- WorkerLost               also RuntimeError: the workers of a pool cannot do a job
       +-- NotOwner                 also RuntimeError: a lock released by somebody else
@@ -208,7 +208,7 @@ class BadKey(CallError, TypeError):
 
 
 class VersionConflict(CallError):
-    """The container changed since the version that the call was made for."""
+    """The value changed since the version that the call was made for; perhaps time and again."""
 
     code = 411
 

@@ -72,6 +72,7 @@ __all__ = (
     "delegates",
     "drive",
     "drive_blocking",
+    "fresh",
     "named_as",
     "owned",
     "plain_copy",
@@ -445,6 +446,9 @@ class Operation(Generic[P, R]):
         """What puts everything back when the answer is too large to be sent."""
         self.live_side: Callable[..., Any] | None = None
         """What a live view does instead: its result holds live nodes."""
+        self.fresh = False
+        """Whether a view that keeps a copy has to ask the server: the answer is about the bytes
+        that are stored there."""
         self.regains = False
         """Whether its caller, cancelled or not, goes on only when he has something again."""
         self.holds = 0
@@ -680,6 +684,12 @@ def owned(body: Callable[Concatenate[Any, Caller, P], R]) -> Operation[P, R]:
 def acquires(body: Callable[Concatenate[Any, Caller, P], R | Waiter[R]]) -> Operation[P, R]:
     """Declare an operation that knows its caller, may answer later, and can be taken back."""
     return Operation(body, waits=True, consumes=True, owned=True)
+
+
+def fresh(operation: Operation[P, R]) -> Operation[P, R]:
+    """Declare that only the server can carry this out, though it reads: not a view on a copy."""
+    operation.fresh = True
+    return operation
 
 
 def regains(operation: Operation[P, R]) -> Operation[P, R]:

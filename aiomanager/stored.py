@@ -27,6 +27,7 @@ __all__ = (
     "may_refer",
     "opened",
     "opened_numbers",
+    "version_of",
 )
 
 Key: TypeAlias = bytes
@@ -232,6 +233,39 @@ def _closed(value: Any) -> bool:
     if isinstance(value, tuple) and type(value) is not tuple:  # pyright: ignore
         return True
     return isinstance(value, (list, tuple)) and any(map(_closed, value))  # pyright: ignore
+
+
+def version_of(value: Any) -> bytes:
+    """Return what tells a value that is held from any other that may take its place.
+
+    It is made of the stored bytes alone, so that nothing has to be kept for it. A value that was
+    changed and changed back has its old version again. None is empty, which stands for no value.
+    """
+    data: Any = value.packed() if isinstance(value, Stored) else None
+    if type(data) is list:
+        data = cast("bytes", data[0])  # its references are in there
+    if type(data) is not bytes:  # a number or a text as itself
+        data = _spelled(value.open() if isinstance(value, Stored) else value)
+    if len(data) <= _SHORT:
+        return data
+    from hashlib import blake2b  # only who makes versions pays for it
+
+    return b"\xc1\xc1" + blake2b(data, digest_size=16).digest()
+
+
+_SHORT: Final = 64
+"""Up to this size a version is the bytes themselves. No value begins with c1, as others do."""
+
+
+def _spelled(value: Any) -> bytes:
+    """Return what tells a value that has no bytes from others of any type."""
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind is int:
+        return b"\xc1%x" % value
+    if kind is not bool and hasattr(value, "denominator"):
+        # Decimal notation takes long for large ones, and Python limits it.
+        return b"\xc1%x/%x" % (value.numerator, value.denominator)
+    return b"\xc1" + repr(value).encode()
 
 
 def may_refer(value: Any) -> bool:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import K, V, composite, plain_copy, reads, writes
+from aiomanager.operation import K, V, composite, fresh, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
-from aiomanager.stored import MISSING, Missing, Stored, first_key, opened
+from aiomanager.stored import MISSING, Missing, Stored, first_key, opened, version_of
 
 if TYPE_CHECKING:
     from typing import Never
@@ -255,6 +256,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
 
     @compare_and_set.fallback
     def _compare_and_set(self, key: K, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        tries = Tries("compare_and_set")
         while True:
             version, found = yield self.get_versioned(key)
             if not found or found[0] != expected:
@@ -262,27 +264,35 @@ class Dict(Nested, Generic[K, V], name="dict"):
             try:
                 yield self.set_versioned(key, value, version)
             except VersionConflict:
-                continue
-            return True
+                tries.again()
+            else:
+                return True
 
+    @fresh
     @reads
-    def get_versioned(self, key: K) -> tuple[int, list[V]]:
-        """Return the dict's version, and the value of `key` in a list, empty if not there."""
-        return self.version, [self._items[key]] if key in self._items else []
+    def get_versioned(self, key: K) -> tuple[bytes, list[V]]:
+        """Return the version of the value of `key`, and the value in a list.
+
+        The version is empty, and the list, if the key is not there. Equal versions are those of
+        equal values: one that was changed and changed back has its old version again.
+        """
+        items = self._items
+        return (version_of(items[key]), [items[key]]) if key in items else (b"", [])
 
     @writes
-    def set_versioned(self, key: K, value: V | Missing, version: int) -> None:
-        """Set `key`, or remove it for MISSING, if the dict still has this version.
+    def set_versioned(self, key: K, value: V | Missing, version: bytes) -> None:
+        """Set `key`, or remove it for MISSING, if its value still has this version.
 
         Raises:
-            VersionConflict: the dict has changed since.
+            VersionConflict: the value has changed since; other keys do not matter.
         """
-        if version != self.version:
-            raise VersionConflict(f"the dict is at version {self.version}, not {version}")
+        items = self._items
+        if version != (version_of(items[key]) if key in items else b""):
+            raise VersionConflict("the value of the key has changed since it had this version")
         if isinstance(value, Missing):
-            self._items.pop(key, None)
+            items.pop(key, None)
         else:
-            self._items[key] = value
+            items[key] = value
 
     @composite
     def update_item(
@@ -290,16 +300,22 @@ class Dict(Nested, Generic[K, V], name="dict"):
     ) -> Generator[Any, Any, V]:  # fmt: skip
         """Set `key` to `change(its value)` and return that; `default` stands for a missing one.
 
-        `change` is called in the client, again whenever another client was faster.
+        `change` is called in the client, again whenever the value of this very key was changed
+        meanwhile. It may use the dict, but not write to this key itself.
+
+        Raises:
+            VersionConflict: that happened a thousand times in a row.
         """
+        tries = Tries("update_item")
         while True:
             version, found = yield self.get_versioned(key)
             value = change(found[0] if found else default)
             try:
                 yield self.set_versioned(key, value, version)
             except VersionConflict:
-                continue
-            return value
+                tries.again()
+            else:
+                return value
 
     @reads
     def get_state(self, version: int = -1) -> tuple[int, list[tuple[K, V]] | None]:

@@ -1,16 +1,26 @@
 """The shared list: its operations, its two proxies and its factories."""
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, MutableSequence
+from collections.abc import (
+    AsyncIterator,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableSequence,
+)
 from itertools import count
+from operator import itemgetter
 from typing import Any, Generic, Self, cast, overload
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, index_of, walk_into
+from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import V, composite, plain_copy, reads, writes
+from aiomanager.operation import V, composite, fresh, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
-from aiomanager.stored import apart, comparable, opened
+from aiomanager.stored import apart, comparable, opened, version_of
 
 __all__ = ("List", "ListProxy", "SyncListProxy")
 
@@ -202,16 +212,41 @@ class List(Nested, Generic[V], name="list"):
 
     @remove.fallback
     def _remove(self, value: Any) -> Generator[Any, Any, None]:
+        tries = Tries("remove", "values had come in that were never seen", 100)
+        equal: dict[bytes, bool] = {}
         while True:
-            version, items = yield self.copy_versioned()
-            if value not in items:
-                raise ValueError("list.remove(x): x not in list")
-            position = items.index(value)
-            try:
-                yield self.delete_versioned(position, version)
-            except VersionConflict:
-                continue
-            return
+            unknown = yield self.remove_known(equal)
+            if not unknown:
+                return
+            tries.again()
+            for version, item in unknown.items():
+                equal[version] = bool(item == value)
+
+    @writes
+    def remove_known(self, equal: Mapping[bytes, bool]) -> dict[bytes, V]:
+        """Remove the first value of which `equal`, by its version, says that it is meant.
+
+        Versions are those of get_versioned. If `equal` says nothing of one that comes before, or
+        of one when there is none that is meant, nothing is removed; those of which it says nothing
+        are returned by their versions. What is appended or removed meanwhile, and not new, does
+        not matter.
+
+        Raises:
+            ValueError: it says of all of them that they are not meant.
+        """
+        unknown: dict[bytes, V] = {}
+        for position, item in enumerate(self._items):
+            version = version_of(item)
+            meant = equal.get(version)
+            if meant is None:
+                unknown[version] = item
+            elif meant:
+                if not unknown:
+                    del self._items[position]
+                return unknown
+        if not unknown:
+            raise ValueError("list.remove(x): x not in list")
+        return unknown
 
     @writes
     def sort_values(self, reverse: bool = False) -> None:
@@ -225,10 +260,16 @@ class List(Nested, Generic[V], name="list"):
 
     @composite
     def sort(self, *, key: Any = None, reverse: bool = False) -> Generator[Any, Any, None]:
-        """Sort the values in place; a `key` function is called in the client.
+        """Sort the values in place; a `key` function is called in the client, once for each.
+
+        The server puts its own values in the order that the client found for them, if it knows
+        all of them, in one step. For values that have come in meanwhile and were never seen, it
+        asks again; so writers who append, remove or move known values do not hold a sort up.
 
         Raises:
             TypeError: two values have no order.
+            VersionConflict: values came in that were never seen, a hundred times in a row, each
+                time before those of the last time had been looked at.
         """
         if key is None:
             try:
@@ -237,14 +278,32 @@ class List(Nested, Generic[V], name="list"):
                 pass  # values that only the client can open may still have an order there
             else:
                 return
+        tries = Tries("sort", "values had come in that were never seen", 100)
+        keyed: list[tuple[bytes, Any]] = []
         while True:
-            version, items = yield self.copy_versioned()
-            items.sort(key=key, reverse=reverse)
-            try:
-                yield self.replace_versioned(items, version)
-            except VersionConflict:
-                continue
-            return
+            unranked = yield self.sort_ranked(_ranks(keyed), reverse)
+            if not unranked:
+                return
+            tries.again()
+            keyed += [(at, value if key is None else key(value)) for at, value in unranked]
+
+    @writes
+    def sort_ranked(
+        self, ranks: Mapping[bytes, int], reverse: bool = False
+    ) -> list[tuple[bytes, V]]:
+        """Sort the values in place by the ranks of their versions; equal ranks keep their order.
+
+        Versions are those of get_versioned. If some have no rank, nothing is changed and these are
+        returned, each with its version. So who ranks them by itself is asked again only for what
+        was never seen: what others append or remove meanwhile does not matter if it is not new.
+        """
+        items = self._items
+        versions = [version_of(item) for item in items]
+        unranked = [pair for pair in zip(versions, items, strict=True) if pair[0] not in ranks]
+        if not unranked:
+            order = sorted(range(len(items)), key=lambda at: ranks[versions[at]], reverse=reverse)
+            items[:] = [items[at] for at in order]
+        return unranked
 
     @writes
     def increment(self, index: int, amount: int | float = 1) -> V:
@@ -272,42 +331,43 @@ class List(Nested, Generic[V], name="list"):
 
     @compare_and_set.fallback
     def _compare_and_set(self, index: int, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        tries = Tries("compare_and_set")
         while True:
-            version, items = yield self.copy_versioned()
-            if items[index] != expected:
+            version, current = yield self.get_versioned(index)
+            if current != expected:
                 return False
-            items[index] = value
             try:
-                yield self.replace_versioned(items, version)
+                yield self.set_versioned(index, value, version)
             except VersionConflict:
-                continue
-            return True
+                tries.again()
+            else:
+                return True
 
+    @fresh
     @reads
-    def copy_versioned(self) -> tuple[int, list[V]]:
-        """Return the list's version and its values."""
-        return self.version, list(self._items)
+    def get_versioned(self, index: int) -> tuple[bytes, V]:
+        """Return the version of the value at `index`, and the value.
 
-    @writes
-    def replace_versioned(self, items: Iterable[V], version: int) -> None:
-        """Replace all values if the list still has this version.
+        Equal versions are those of equal values: one that was changed and changed back has its old
+        version again.
 
         Raises:
-            VersionConflict: the list has changed since.
-        """
-        self._check_version(version)
-        self._items[:] = items
-
-    @writes
-    def delete_versioned(self, index: int, version: int) -> None:
-        """Remove the value at `index` if the list still has this version.
-
-        Raises:
-            VersionConflict: the list has changed since.
             IndexError: the list is shorter.
         """
-        self._check_version(version)
-        del self._items[index]
+        value = self._items[index]
+        return version_of(value), value
+
+    @writes
+    def set_versioned(self, index: int, value: V, version: bytes) -> None:
+        """Replace the value at `index` if the one that is there has this version.
+
+        Raises:
+            VersionConflict: another one is there; the rest of the list does not matter.
+            IndexError: the list is shorter.
+        """
+        if version != version_of(self._items[index]):
+            raise VersionConflict("the value at the index has not this version any more")
+        self._items[index] = value
 
     @reads
     def get_placed(self, index: int) -> tuple[int, V]:
@@ -357,9 +417,22 @@ class List(Nested, Generic[V], name="list"):
         if not assigned_back(value, cast("Any", self), index):
             self.set(index, value)
 
-    def _check_version(self, version: int) -> None:
-        if version != self.version:
-            raise VersionConflict(f"the list is at version {self.version}, not {version}")
+
+def _ranks(keyed: list[tuple[bytes, Any]]) -> dict[bytes, int]:
+    """Return by version where values stand in the order of their keys; those of equal keys share.
+
+    Raises:
+        TypeError: two keys have no order.
+    """
+    ranks: dict[bytes, int] = {}
+    rank = -1
+    last: Any = None
+    for version, key in sorted(keyed, key=itemgetter(1)):
+        if rank < 0 or last < key:
+            rank += 1
+        ranks[version] = rank
+        last = key
+    return ranks
 
 
 class ListProxy(AsyncViews, List[V]):

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import Opaque, composite, reads, writes
+from aiomanager.operation import Opaque, composite, fresh, reads, writes
 from aiomanager.proxy import AsyncFactory, CannotBeAwaited, SyncFactory, SyncProxy
-from aiomanager.stored import MISSING, Missing
+from aiomanager.stored import MISSING, Missing, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +155,7 @@ class Namespace(Nested):
 
     @compare_and_set.fallback
     def _compare_and_set(self, name: str, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        tries = Tries("compare_and_set")
         while True:
             version, found = yield self.get_versioned(name)
             if not found or found[0] != expected:
@@ -161,27 +163,35 @@ class Namespace(Nested):
             try:
                 yield self.set_versioned(name, value, version)
             except VersionConflict:
-                continue
-            return True
+                tries.again()
+            else:
+                return True
 
+    @fresh
     @reads
-    def get_versioned(self, name: str) -> tuple[int, list[Opaque]]:
-        """Return the namespace's version, and the value of `name` in a list, empty if not there."""
-        return self.version, [self._values[name]] if name in self._values else []
+    def get_versioned(self, name: str) -> tuple[bytes, list[Opaque]]:
+        """Return the version of an attribute's value, and the value in a list.
+
+        The version is empty, and the list, if there is no such attribute. Equal versions are those
+        of equal values: one that was changed and changed back has its old version again.
+        """
+        values = self._values
+        return (version_of(values[name]), [values[name]]) if name in values else (b"", [])
 
     @writes
-    def set_versioned(self, name: str, value: Opaque | Missing, version: int) -> None:
-        """Set an attribute, or remove it for MISSING, if the namespace still has this version.
+    def set_versioned(self, name: str, value: Opaque | Missing, version: bytes) -> None:
+        """Set an attribute, or remove it for MISSING, if its value still has this version.
 
         Raises:
-            VersionConflict: the namespace has changed since.
+            VersionConflict: the value has changed since; other attributes do not matter.
         """
-        if version != self.version:
-            raise VersionConflict(f"the namespace is at version {self.version}, not {version}")
+        values = self._values
+        if version != (version_of(values[name]) if name in values else b""):
+            raise VersionConflict("the attribute has changed since it had this version")
         if isinstance(value, Missing):
-            self._values.pop(name, None)
+            values.pop(name, None)
         else:
-            self._values[name] = value
+            values[name] = value
 
     @composite
     def update_item(
@@ -189,16 +199,22 @@ class Namespace(Nested):
     ) -> Generator[Any, Any, Any]:
         """Set an attribute to `change(its value)` and return that; `default` is a missing one's.
 
-        `change` is called in the client, again whenever another client was faster.
+        `change` is called in the client, again whenever this very attribute was changed meanwhile.
+        It may use the namespace, but not set this attribute itself.
+
+        Raises:
+            VersionConflict: that happened a thousand times in a row.
         """
+        tries = Tries("update_item")
         while True:
             version, found = yield self.get_versioned(name)
             value = change(found[0] if found else default)
             try:
                 yield self.set_versioned(name, value, version)
             except VersionConflict:
-                continue
-            return value
+                tries.again()
+            else:
+                return value
 
     @reads
     def get_state(self, version: int = -1) -> tuple[int, list[tuple[str, Opaque]] | None]:

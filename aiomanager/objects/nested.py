@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
 from aiomanager.errors import TooLarge, VersionConflict
-from aiomanager.operation import Opaque, SharedObject, Step, composite, reads, writes
+from aiomanager.objects.tries import Tries
+from aiomanager.operation import Opaque, SharedObject, Step, composite, fresh, reads, writes
 from aiomanager.stored import (
     MISSING,
     Missing,
@@ -20,6 +21,7 @@ from aiomanager.stored import (
     comparable,
     may_refer,
     opened,
+    version_of,
 )
 
 if TYPE_CHECKING:
@@ -543,35 +545,64 @@ class Nested(SharedObject):
     def _mutate_nested(
         self, path: Any, verb: str, arguments: Sequence[Any] = ()
     ) -> Generator[Any, Any, Any]:
+        tries = Tries(verb)
         while True:
-            version, value = yield self.get_nested_versioned(path)
+            version, value = yield from self._read_versioned(path)
             result = _mutate(Target(value, path), verb, arguments)
             try:
                 yield self.update_nested_versioned(path, value, version)
             except VersionConflict:
-                continue
-            return result
+                tries.again()
+            else:
+                return result
 
+    def _part(self, path: tuple[Any, ...], *, change: bool) -> list[Any]:
+        """Return the value at `path` as it is held or can be, in a list; empty if it is missing."""
+        place = self._place(path, change=change)
+        if not place.there():
+            return []
+        held = place.get()
+        return [held if place.root is None or isinstance(held, Stored) else place.root.of(held)]
+
+    @fresh
     @reads
-    def get_nested_versioned(self, path: tuple[Step, ...]) -> tuple[int, Opaque]:
-        """Return the object's version and the value at `path`.
+    def get_nested_versioned(self, path: tuple[Step, ...]) -> tuple[bytes, list[Opaque]]:
+        """Return the version of the value at `path`, and the value in a list.
+
+        The version is empty, and the list, if the last step is not there. Equal versions are those
+        of equal values: one that was changed and changed back has its old version again.
 
         Raises:
-            KeyError, IndexError, TypeError: as get_nested.
-        """
-        return self.version, self._found(path, change=False)[0]
-
-    @writes
-    def update_nested_versioned(self, path: tuple[Step, ...], value: Opaque, version: int) -> None:
-        """Replace the value at `path` if the object still has this version.
-
-        Raises:
-            VersionConflict: the object has changed since.
             KeyError, IndexError, TypeError: as update_nested.
         """
-        if version != self.version:
-            raise VersionConflict(f"the object is at version {self.version}, not {version}")
-        self._replace(path, value)
+        found = self._part(path, change=False)
+        return version_of(found[0]) if found else b"", found
+
+    @writes
+    def update_nested_versioned(
+        self, path: tuple[Step, ...], value: Opaque | Missing, version: bytes
+    ) -> None:
+        """Set the value at `path`, or remove it for MISSING, if it still has this version.
+
+        Raises:
+            VersionConflict: it has changed since; what is elsewhere does not matter.
+            KeyError, IndexError, TypeError: as update_nested.
+        """
+        found = self._part(path, change=True)
+        if version != (version_of(found[0]) if found else b""):
+            raise VersionConflict("the value at the path has changed since it had this version")
+        if value is not MISSING:
+            self._replace(path, value)
+        elif found:
+            self._place(path, change=True).delete()
+
+    def _read_versioned(self, path: Any) -> Generator[Any, Any, tuple[bytes, Any]]:
+        """Read the value at `path` and its version, in the client; raise if it is not there."""
+        while True:
+            version, found = yield self.get_nested_versioned(path)
+            if found:
+                return version, found[0]
+            yield self.get_nested(path)  # raises, and names the step
 
     @composite
     def change_nested(
@@ -579,19 +610,23 @@ class Nested(SharedObject):
     ) -> Generator[Any, Any, Any]:
         """Set the value at `path` to `change(the value there)` and return that.
 
-        `change` is called in the client, again whenever another client was faster.
+        `change` is called in the client, again whenever the value at this very path was changed
+        meanwhile. It may use the object, but not write to this path itself.
 
         Raises:
-            KeyError, IndexError, TypeError: as update_nested; and whatever `change` raises.
+            KeyError, IndexError, TypeError: as get_nested; and whatever `change` raises.
+            VersionConflict: that happened a thousand times in a row.
         """
+        tries = Tries("change_nested")
         while True:
-            version, value = yield self.get_nested_versioned(path)
+            version, value = yield from self._read_versioned(path)
             value = change(value)
             try:
                 yield self.update_nested_versioned(path, value, version)
             except VersionConflict:
-                continue
-            return value
+                tries.again()
+            else:
+                return value
 
     @reads
     def get_version(self) -> int:

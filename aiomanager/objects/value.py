@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
+from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import V, composite, reads, writes
+from aiomanager.operation import V, composite, fresh, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory, unawaitable_attribute
-from aiomanager.stored import Stored
+from aiomanager.stored import Stored, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,9 @@ class Value(Nested, Generic[V]):
 
     def _found(self, path: tuple[Any, ...], *, change: bool) -> tuple[Any, Stored | None, int]:
         return super()._found(path, change=change) if path else (self._value, None, 0)
+
+    def _part(self, path: tuple[Any, ...], *, change: bool) -> list[Any]:
+        return super()._part(path, change=change) if path else [self._value]
 
     def _replace(self, path: tuple[Any, ...], value: Any) -> None:
         if path:
@@ -79,6 +83,7 @@ class Value(Nested, Generic[V]):
 
     @compare_and_set.fallback
     def _compare_and_set(self, expected: Any, value: Any) -> Generator[Any, Any, bool]:
+        tries = Tries("compare_and_set")
         while True:
             version, current = yield self.get_versioned()
             if current != expected:
@@ -86,39 +91,51 @@ class Value(Nested, Generic[V]):
             try:
                 yield self.set_versioned(value, version)
             except VersionConflict:
-                continue
-            return True
+                tries.again()
+            else:
+                return True
 
+    @fresh
     @reads
-    def get_versioned(self) -> tuple[int, V]:
-        """Return the version and the value."""
-        return self.version, self._value
+    def get_versioned(self) -> tuple[bytes, V]:
+        """Return the value's version and the value.
+
+        Equal versions are those of equal values: one that was changed and changed back has its old
+        version again.
+        """
+        return version_of(self._value), self._value
 
     @writes
-    def set_versioned(self, value: V, version: int) -> None:
+    def set_versioned(self, value: V, version: bytes) -> None:
         """Replace the value if it still has this version.
 
         Raises:
             VersionConflict: the value has changed since.
         """
-        if version != self.version:
-            raise VersionConflict(f"the value is at version {self.version}, not {version}")
+        if version != version_of(self._value):
+            raise VersionConflict("the value has changed since it had this version")
         self._value = value
 
     @composite
     def update(self, change: "Callable[[V], V]") -> Generator[Any, Any, V]:
         """Replace the value by `change(value)` and return that.
 
-        `change` is called in the client, again whenever another client was faster.
+        `change` is called in the client, again whenever the value was changed meanwhile. It must
+        not set the value itself.
+
+        Raises:
+            VersionConflict: that happened a thousand times in a row.
         """
+        tries = Tries("update")
         while True:
             version, current = yield self.get_versioned()
             value = change(current)
             try:
                 yield self.set_versioned(value, version)
             except VersionConflict:
-                continue
-            return value
+                tries.again()
+            else:
+                return value
 
     @reads
     def get_state(self, version: int = -1) -> tuple[int, list[object] | None]:

@@ -144,6 +144,8 @@ class CachedView(View):
     def _steps(
         self, operation: Operation[..., Any], arguments: tuple[Any, ...], owner: int
     ) -> Generator[Any, Any, Any]:
+        if operation.fresh:
+            return (yield self.inner._call(self.inner, operation, arguments, owner))
         if operation.writes:
             self._changes = next(self._numbers)
             try:
@@ -320,10 +322,12 @@ class PlaceMethods:
     def change(self, change: Callable[[Any], Any]) -> Generator[Any, Any, Any]:
         """Set the value at this place to `change(the value there)` and return that.
 
-        `change` is called in the client, again whenever another client was faster.
+        `change` is called in the client, again whenever the value at this very place was changed
+        meanwhile. It must not write there itself.
 
         Raises:
             KeyError, IndexError, TypeError: as get; and whatever `change` raises.
+            VersionConflict: that happened a thousand times in a row.
         """
         return (yield self._proxy.change_nested(self._path, change))
 

@@ -217,10 +217,21 @@ async def dict_versions(rig: Rig) -> None:
     d = await rig.make(Dict, a=1)
     version, found = await rig.do(d.get_versioned("a"))
     assert found == [1]
+    await rig.do(d.set("b", 1))  # another key does not matter
     await rig.do(d.set_versioned("a", 2, version))
     await fails(rig, VersionConflict, d.set_versioned, "a", 3, version)
+    await rig.do(d.set("a", 1))  # one that was changed back is as it was
+    await rig.do(d.set_versioned("a", 1.0, version))
+    await fails(rig, VersionConflict, d.set_versioned, "a", 3, version)
+    assert await rig.do(d.get_versioned("x")) == (b"", [])
+    await fails(rig, VersionConflict, d.set_versioned, "x", MISSING, version)
+    await rig.do(d.set_versioned("x", [1] * 99, b""))
+    await fails(rig, VersionConflict, d.set_versioned, "x", 1, b"")
     version, found = await rig.do(d.get_versioned("x"))
-    assert found == []
+    assert found == [[1] * 99]
+    await rig.do(d.set_versioned("x", MISSING, version))
+    assert await rig.do(d.get("x", 7)) == 7
+    version, found = await rig.do(d.get_versioned("a"))
     await rig.do(d.set_versioned("a", MISSING, version))
     await many(
         rig,
@@ -383,14 +394,34 @@ async def list_order_and_versions(rig: Rig) -> None:
     )
     await rig.do(items.append("x"))
     await fails(rig, TypeError, items.sort)
-    version, copy = await rig.do(items.copy_versioned())
-    assert copy == [1.5, 2, 3, "x"]
-    await rig.do(items.delete_versioned(3, version))
-    await fails(rig, VersionConflict, items.delete_versioned, 0, version)
-    await fails(rig, VersionConflict, items.replace_versioned, [], version)
-    version, _ = await rig.do(items.copy_versioned())
-    await rig.do(items.replace_versioned([7], version))
-    assert await rig.do(items.copy()) == [7]
+    assert await rig.do(items.copy()) == [1.5, 2, 3, "x"]
+    version, value = await rig.do(items.get_versioned(-1))
+    assert value == "x"
+    await rig.do(items.set(0, 1))  # the rest of the list does not matter
+    await rig.do(items.set_versioned(3, "y", version))
+    await fails(rig, VersionConflict, items.set_versioned, 3, "z", version)
+    await fails(rig, IndexError, items.set_versioned, 4, "z", version)
+    await fails(rig, IndexError, items.get_versioned, 4)
+    unranked = await rig.do(items.sort_ranked({}))
+    assert [value for _, value in unranked] == [1, 2, 3, "y"]
+    ranks = {version: 1 if value == "y" else 2 for version, value in unranked}
+    await rig.do(items.set(0, "new"))
+    ((version, value),) = await rig.do(items.sort_ranked(ranks))
+    assert (value, await rig.do(items.copy())) == ("new", ["new", 2, 3, "y"])
+    await many(
+        rig,
+        (lambda: items.sort_ranked({**ranks, version: 2}), []),
+        (lambda: items.copy(), ["y", "new", 2, 3]),
+        (lambda: items.sort_ranked({**ranks, version: 2}, True), []),
+        (lambda: items.copy(), ["new", 2, 3, "y"]),
+    )
+    unknown = await rig.do(items.remove_known({version: False}))
+    assert sorted(map(str, unknown.values())) == ["2", "3", "y"]
+    equal = {version: value == 3 for version, value in unknown.items()}
+    assert await rig.do(items.remove_known(equal)) == {version: "new"}
+    assert await rig.do(items.remove_known({**equal, version: False})) == {}
+    assert await rig.do(items.copy()) == ["new", 2, "y"]
+    await fails(rig, ValueError, items.remove_known, {**equal, version: False})
 
 
 @scenario
@@ -936,9 +967,18 @@ async def what_views_ask_for(rig: Rig) -> None:
     await fails(rig, IndexError, d.mutate_nested, ("rows",), "pop", [9])
     await fails(rig, KeyError, d.mutate_nested, ("gone",), "clear")
     version, found = await rig.do(d.get_nested_versioned(("row", "a")))
-    assert found == 1
-    await rig.do(d.update_nested_versioned(("row", "a"), [found], version))
+    assert found == [1]
+    await rig.do(d.update_nested(("row", "b"), 1))  # what is elsewhere does not matter
+    await rig.do(d.delete_nested(("row", "b")))
+    await rig.do(d.update_nested_versioned(("row", "a"), found, version))
     await fails(rig, VersionConflict, d.update_nested_versioned, ("row", "a"), 2, version)
+    assert await rig.do(d.get_nested_versioned(("row", "b"))) == (b"", [])
+    await rig.do(d.update_nested_versioned(("row", "b"), 2, b""))
+    await fails(rig, VersionConflict, d.update_nested_versioned, ("row", "b"), MISSING, version)
+    version, _ = await rig.do(d.get_nested_versioned(("row", "b")))
+    await rig.do(d.update_nested_versioned(("row", "b"), MISSING, version))
+    await fails(rig, KeyError, d.get_nested_versioned, ("gone", "b"))
+    await fails(rig, KeyError, d.change_nested, ("row", "b"), str)
     assert await rig.do(d.get_item("row")) == {"a": [1]}
     items = await rig.make(List, "abc")
     assert await rig.do(items.get_placed(-1)) == (2, "c")

@@ -327,9 +327,9 @@ KEY = b"\xa1a"  # "a"
         (("get_nested", KEY), 301, "an array of steps"),
         (("get_nested", []), 402, "the path is empty"),
         (("get_nested", [KEY] * 65), 307, "65 steps"),
-        (("set_versioned", KEY, 1, 1.5), 301, "expected int, not float"),
-        (("set_versioned", KEY, 1, "1"), 301, "expected int"),
-        (("set_versioned", KEY, 1, 77), 411, "version"),
+        (("set_versioned", KEY, 1, 1.5), 301, "expected bytes, not float"),
+        (("set_versioned", KEY, 1, "1"), 301, "expected bytes"),
+        (("set_versioned", KEY, 1, b"1"), 411, "version"),
         (("get_item", KEY), 400, "the key is not there"),
         (("explode",), 300, "a dict has no operation 'explode'"),
         (("_place",), 300, "no operation"),
@@ -359,7 +359,7 @@ def test_a_call_that_is_wrong_is_refused_alone(
     assert ids(answers) == {"in a batch": {49, 50, 51}, "among others": {49, 50}}.get(way, {50})
     # Nothing else has changed.
     assert line.value(table, "items") == []
-    assert line.value(table, "get_versioned", KEY) == [0, []]
+    assert line.value(table, "get_state") == [0, []]
     assert world.store.count() == {"objects": 1, "names": 0}
     assert world.store.handed_out == []
     assert not world.reports

@@ -529,9 +529,9 @@ def test_a_sort_that_fails_changes_nothing(user: User) -> None:
     rows = user.make("list", [])
     for value in (3, 1, 2, "text", 0):
         user.call(List, rows, "append", value)
-    before = user.call(List, rows, "copy_versioned")
+    before = user.call(List, rows, "get_state")
     assert isinstance(user.line.error(rows, "sort_values"), TypeError)
-    assert user.call(List, rows, "copy_versioned") == before
+    assert user.call(List, rows, "get_state") == before
 
 
 def test_what_the_server_cannot_open_is_not_put_in_order(user: User) -> None:
