@@ -492,13 +492,34 @@ class Nested(SharedObject):
         if not place.there():
             if expected is not MISSING:
                 return False
-        elif expected is MISSING or expected != place.get():
+        elif expected is MISSING:
             return False
+        else:
+            # As a stored value it is compared with care for what only clients can open.
+            wanted = expected if isinstance(expected, Stored) else as_held(expected, path)
+            if wanted != place.get():
+                return False
         if value is not MISSING:
             place.put(value)
         elif place.there():
             place.delete()
         return True
+
+    @compare_and_set_nested.fallback
+    def _compare_and_set_nested(
+        self, path: Any, expected: Any, value: Any
+    ) -> Generator[Any, Any, bool]:
+        tries = Tries("compare_and_set_nested")
+        while True:
+            version, found = yield self.get_nested_versioned(path)
+            if not found or found[0] != expected:
+                return False
+            try:
+                yield self.update_nested_versioned(path, value, version)
+            except VersionConflict:
+                tries.again()
+            else:
+                return True
 
     @reads
     def length_nested(self, path: tuple[Step, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from aiomanager.objects.namespace import Namespace, operations
 from aiomanager.objects.value import Value
 from aiomanager.operation import Operation
 from aiomanager.server.process import PrivateServer
-from aiomanager.stored import Stored, version_of
+from aiomanager.stored import MISSING, Stored, version_of
 
 from .rigs import PureRig, Rig, SessionRig
 from .twins import Point
@@ -132,9 +133,10 @@ def test_what_only_clients_can_compare_is_not_held_up_either(kind: Any) -> None:
     d = operations(d) if kind is Namespace else d
     meddler.meddle = lambda _: d.increment("other")
     assert d.compare_and_set("a", Near(1, "x"), Near(2))
+    assert d.compare_and_set_nested(("row", "p"), Near(1, "x"), Near(2))
     d.mutate_nested(("rows",), "remove", [Near(1, "x")])
-    assert d.copy() == {"a": Near(2), "row": {"p": Near(1)}, "rows": [Near(2)], "other": 2}
-    assert meddler.times == 2
+    assert d.copy() == {"a": Near(2), "row": {"p": Near(2)}, "rows": [Near(2)], "other": 3}
+    assert meddler.times == 3
 
 
 def test_an_item_of_a_list_is_not_held_up_by_its_neighbours() -> None:
@@ -265,6 +267,27 @@ def test_keys_that_come_and_go(rig: Rig) -> None:
         d.change_nested(("row", "n"), change)
 
 
+def test_an_opaque_value_that_goes_away_while_it_is_compared() -> None:
+    rig = SessionRig()
+    meddler = Meddler(rig)
+    d = rig.make(Dict)
+    for meddle in (
+        lambda: d.delete_nested(("row", "p")),
+        lambda: d.update_nested(("row", "p"), Near(3)),
+        lambda: d.update_nested(("row", "p"), 1),
+    ):
+        d.set("row", {"p": Near(1)})
+        meddler.next(meddle)
+        assert not d.compare_and_set_nested(("row", "p"), Near(1, "x"), 2)
+    d.set("row", {"p": Near(1)})
+    assert d.compare_and_set_nested(("row", "p"), Near(1, "x"), MISSING)
+    assert d.get("row") == {}
+    d.set("row", {"p": Near(1)})
+    meddler.next(lambda: d.delete("row"))
+    with pytest.raises(KeyError, match="'row'"):
+        d.compare_and_set_nested(("row", "p"), Near(1, "x"), 2)
+
+
 def test_one_that_cannot_get_through_ends_by_an_error_that_says_so(rig: Rig) -> None:
     d = rig.make(Dict, a=0, row={"n": 0})
     value = rig.make(Value, "i", 0)
@@ -340,3 +363,49 @@ def test_references_and_cached_views(server: PrivateServer) -> None:
         names = operations(manager.Namespace(n=1)).cached(60.0)
         assert names.update_item("n", lambda value: value + 1) == 2
         assert manager.Value("i", 1).cached(60.0).update(lambda value: value + 1) == 2
+
+
+# Equality along a path
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+class Text(StrEnum):
+    A = "a"
+
+
+class Colour(Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Own(int):
+    pass
+
+
+@dataclass
+class Plain:
+    x: int
+
+
+VALUES = [
+    1, Number.ONE, Own(1), True, 1.0, "a", Text.A, Colour.RED, Colour.BLUE, Plain(1), Plain(2),
+    [1], [Number.ONE], {"a": 1}, {Text.A: 1}, {"a": Own(1)}, (1,), (Own(1),), None, b"a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("held", VALUES, ids=repr)
+def test_a_comparison_along_a_path_is_python_s_own(held: Any) -> None:
+    rig = SessionRig()
+    d = rig.make(Dict)
+    items = rig.make(List, [0])
+    for expected in VALUES:
+        d.set("row", {"x": held})
+        items.set(0, held)
+        want = held == expected
+        assert d.compare_and_set_nested(("row", "x"), expected, 0) is want, expected
+        assert d.get("row") == {"x": 0 if want else held}
+        assert items.compare_and_set_nested((0,), expected, 0) is want, expected
+        assert d.at("row", "x").compare_and_set(MISSING, 0) is False
