@@ -27,6 +27,7 @@ from collections.abc import (
     Sequence,
 )
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -55,6 +56,7 @@ __all__ = (
     "Elements",
     "Home",
     "K",
+    "Number",
     "Opaque",
     "Operation",
     "Parameter",
@@ -91,6 +93,15 @@ Step: TypeAlias = Annotated[Hashable, "step"]
 """One step of a path inside a value: a dict key or a list position."""
 Opaque: TypeAlias = Annotated[Any, "opaque"]
 """Any value: one that lies inside another, so that V does not describe it."""
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from fractions import Fraction
+
+    Number: TypeAlias = int | float | Decimal | Fraction
+else:
+    Number = Annotated[Any, "number"]
+"""A number that is to be added: an int of any size, a float, a Decimal or a Fraction, as itself."""
 
 Shared: TypeAlias = Annotated[Any, "object"]
 """A shared object: a client gives a proxy, and the body gets the object itself."""
@@ -151,6 +162,7 @@ _PLAIN: dict[object, Shape] = {
     object: Shape("value"),
     Step: Shape("step"),
     Opaque: Shape("value"),
+    Number: Shape("number"),
     Raw: Shape("raw"),
     Shared: Shape("object"),
     K: Shape("key"),

@@ -247,7 +247,7 @@ def version_of(value: Any) -> bytes:
     if type(data) is not bytes:  # a number or a text as itself
         data = _spelled(value.open() if isinstance(value, Stored) else value)
     if len(data) <= _SHORT:
-        return data
+        return cast("bytes", data)
     from hashlib import blake2b  # only who makes versions pays for it
 
     return b"\xc1\xc1" + blake2b(data, digest_size=16).digest()

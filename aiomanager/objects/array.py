@@ -6,7 +6,7 @@ from typing import Any, overload
 
 from aiomanager.errors import TooLarge
 from aiomanager.objects.nested import add, index_of
-from aiomanager.operation import Opaque, SharedObject, plain_copy, reads, writes
+from aiomanager.operation import Number, Opaque, SharedObject, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.stored import opened_numbers
 
@@ -137,7 +137,7 @@ class Array(SharedObject):
         yield self.fill(_number(value), *where)
 
     @writes
-    def increment(self, index: int, amount: int | float = 1) -> Opaque:
+    def increment(self, index: int, amount: Number = 1) -> Opaque:
         """Add `amount` to the item at `index` and return the sum.
 
         Raises:

@@ -17,7 +17,7 @@ from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
 from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import K, V, composite, fresh, plain_copy, reads, writes
+from aiomanager.operation import K, Number, V, composite, fresh, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.stored import MISSING, Missing, Stored, first_key, opened, version_of
 
@@ -192,7 +192,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
         self._items.update(found)
 
     @writes
-    def increment(self, key: K, amount: int | float = 1) -> V:
+    def increment(self, key: K, amount: Number = 1) -> V:
         """Add `amount` to the number under `key` and return the sum; a missing key counts as 0.
 
         Raises:
@@ -204,7 +204,7 @@ class Dict(Nested, Generic[K, V], name="dict"):
         return total  # type: ignore[no-any-return]
 
     @writes
-    def increment_many(self, amounts: Mapping[K, int | float]) -> dict[K, V]:
+    def increment_many(self, amounts: Mapping[K, Number]) -> dict[K, V]:
         """Add to the numbers under many keys in one step and return the sums; see `increment`.
 
         Raises:

@@ -18,7 +18,7 @@ from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, index_of, walk_into
 from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import V, composite, fresh, plain_copy, reads, writes
+from aiomanager.operation import Number, V, composite, fresh, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
 from aiomanager.stored import apart, comparable, opened, version_of
 
@@ -306,7 +306,7 @@ class List(Nested, Generic[V], name="list"):
         return unranked
 
     @writes
-    def increment(self, index: int, amount: int | float = 1) -> V:
+    def increment(self, index: int, amount: Number = 1) -> V:
         """Add `amount` to the number at `index` and return the sum.
 
         Raises:

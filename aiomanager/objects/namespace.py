@@ -12,7 +12,7 @@ from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
 from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import Opaque, composite, fresh, reads, writes
+from aiomanager.operation import Number, Opaque, composite, fresh, reads, writes
 from aiomanager.proxy import AsyncFactory, CannotBeAwaited, SyncFactory, SyncProxy
 from aiomanager.stored import MISSING, Missing, version_of
 
@@ -122,7 +122,7 @@ class Namespace(Nested):
         self._values.clear()
 
     @writes
-    def increment(self, name: str, amount: int | float = 1) -> Opaque:
+    def increment(self, name: str, amount: Number = 1) -> Opaque:
         """Add `amount` to a number and return the sum; a missing attribute counts as 0.
 
         Raises:

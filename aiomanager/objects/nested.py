@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
 from aiomanager.errors import TooLarge, VersionConflict
 from aiomanager.objects.tries import Tries
-from aiomanager.operation import Opaque, SharedObject, Step, composite, fresh, reads, writes
+from aiomanager.operation import Number, Opaque, SharedObject, Step, composite, fresh, reads, writes
 from aiomanager.stored import (
     MISSING,
     Missing,
@@ -172,12 +172,65 @@ def walk_into(value: Any, path: tuple[Any, ...], start: int, *, change: bool) ->
     return walk(value, path, start, None)
 
 
-def add(current: Any, amount: float, where: str) -> Any:
-    """Return the sum; raise TypeError when `current` is not a number."""
+MAX_BITS = 1 << 16
+"""How long the integers of a sum may be; the codec of values takes no longer ones."""
+MAX_DIGITS = 4000
+"""How many digits a decimal sum may have."""
+
+
+def add(current: Any, amount: Any, where: str) -> Any:
+    """Return the exact sum of a value and a number; but floats round, as they do.
+
+    Raises:
+        TypeError: `current` is not a number, or none that the other can be added to.
+        OverflowError: the sum is larger, or longer, than a number may be.
+        ValueError: there is no sum, as of two infinities.
+    """
+    if type(current) is int and type(amount) is int:
+        total = current + amount
+        if -(1 << 63) <= total < 1 << 63:
+            return total
     value = opened(current)
     if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)) or value is None:
         raise TypeError(f"{where}: cannot add to a value of type {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
-    return value + amount
+    if _is_decimal(value) or _is_decimal(amount):
+        return _decimal_sum(value, amount, where)
+    try:
+        total = value + amount
+    except TypeError:
+        raise TypeError(
+            f"{where}: cannot add a {type(amount).__name__} to a {type(value).__name__}"
+        ) from None
+    if type(total) is float:
+        return total
+    for part in (getattr(total, "numerator", 0), getattr(total, "denominator", 1)):
+        if part.bit_length() > MAX_BITS:
+            raise OverflowError(f"{where}: the sum has more than {MAX_BITS} bits")
+    return total
+
+
+def _is_decimal(value: Any) -> bool:
+    # By its own method: to import the module takes longer than to start the blocking client.
+    return hasattr(value, "as_tuple")
+
+
+def _decimal_sum(value: Any, amount: Any, where: str) -> Any:
+    """Add as Decimal does, but without rounding to the server's idea of a good precision."""
+    from decimal import MAX_EMAX, MIN_EMIN, Context, Inexact, InvalidOperation, Overflow
+
+    exact = Context(
+        prec=MAX_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation, Overflow]
+    )
+    try:
+        return exact.add(value, amount)
+    except (Inexact, Overflow):
+        raise OverflowError(f"{where}: the sum has more than {MAX_DIGITS} digits") from None
+    except InvalidOperation:
+        raise ValueError(f"{where}: {value} and {amount} have no sum") from None
+    except TypeError:
+        raise TypeError(
+            f"{where}: cannot add a {type(amount).__name__} to a {type(value).__name__}"
+        ) from None
 
 
 def index_of(index: Any, kind: str) -> int:
@@ -437,7 +490,7 @@ class Nested(SharedObject):
         return value
 
     @writes
-    def increment_nested(self, path: tuple[Step, ...], amount: int | float = 1) -> Opaque:
+    def increment_nested(self, path: tuple[Step, ...], amount: Number = 1) -> Opaque:
         """Add `amount` to the number at `path` and return the sum; a missing key counts as 0.
 
         Raises:

@@ -8,7 +8,7 @@ from aiomanager.objects.live import assigned_back
 from aiomanager.objects.nested import Nested, Place, Put, add, check_path, walk_into
 from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
-from aiomanager.operation import V, composite, fresh, reads, writes
+from aiomanager.operation import Number, V, composite, fresh, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory, unawaitable_attribute
 from aiomanager.stored import Stored, version_of
 
@@ -64,7 +64,7 @@ class Value(Nested, Generic[V]):
         return old
 
     @writes
-    def increment(self, amount: int | float = 1) -> V:
+    def increment(self, amount: Number = 1) -> V:
         """Add `amount` to the value and return the sum.
 
         Raises:

@@ -12,6 +12,7 @@ from aiomanager.objects.live import planted
 from aiomanager.operation import (
     Awaited,
     Composite,
+    Number,
     Operation,
     SharedObject,
     composite,
@@ -297,7 +298,7 @@ class PlaceMethods:
         return (yield self._proxy.pop_nested(self._path, *_given(default)))
 
     @composite
-    def increment(self, amount: int | float = 1) -> Generator[Any, Any, Any]:
+    def increment(self, amount: Number = 1) -> Generator[Any, Any, Any]:
         """Add `amount` to the number at this place and return the sum; a missing key counts as 0.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from aiomanager.errors import BadParameters
 from aiomanager.operation import Operation, Shape, Signature, plain_copy
-from aiomanager.stored import ABSENT, MISSING
+from aiomanager.stored import ABSENT, MISSING, opened
 
 __all__ = ("Leaves", "Plan", "Plans")
 
@@ -172,6 +172,8 @@ class Plans:
             return self._leaves.encode_object
         if kind == "default":
             return _nothing
+        if kind == "number":
+            return _given_number(self._leaves.encode_value, name)
         if kind == "optional":
             return _optional(self._encoder(parts[0], name))
         if kind in ("list", "path"):
@@ -199,6 +201,8 @@ class Plans:
             return self._leaves.decode_object
         if kind == "default":
             return _absent
+        if kind == "number":
+            return _number(self._leaves.decode_value)
         if kind == "optional":
             return _optional(self._decoder(parts[0]))
         if kind == "path":
@@ -389,11 +393,12 @@ def _strict(kind: str) -> Convert:
     if kind == "nil":
         return lambda value: None
     types = _TYPES[kind]
+    expected = "a number" if kind == "float" else kind
 
     def check(value: Any) -> Any:
         if type(value) in types:
             return value
-        raise BadParameters(f"expected {kind}, not {_name(value)}")
+        raise BadParameters(f"expected {expected}, not {_name(value)}")
 
     return check
 
@@ -429,6 +434,60 @@ def _checked(kind: str, name: str) -> Convert:
     return check_any
 
 
+def _number(decode: Convert) -> Convert:
+    """Return what opens a number: an int of any size, a float, a Decimal or a Fraction."""
+
+    def check(wire: Any) -> Any:
+        kind = type(wire)  # pyright: ignore[reportUnknownVariableType]
+        if kind is int or kind is float:
+            return wire
+        value = opened(decode(wire))
+        if _is_number(cast("Any", type(value))):
+            return value
+        raise BadParameters(f"expected a number, not {_name(value)}")
+
+    return check
+
+
+def _given_number(encode: Convert, name: str) -> Convert:
+    """Return what makes a number travel as exactly what it is."""
+
+    def convert(value: Any) -> Any:
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is float or (kind is int and -(1 << 63) <= value < 1 << 64):
+            return value
+        return encode(value if _is_number(cast("Any", kind)) else _exact(value, name))
+
+    return convert
+
+
+_NUMBERS: Final = frozenset({("decimal", "Decimal"), ("fractions", "Fraction")})
+
+
+def _is_number(kind: type) -> bool:
+    # By name: who uses none of the two does not import their modules.
+    return kind is int or kind is float or (kind.__module__, kind.__qualname__) in _NUMBERS
+
+
+def _exact(value: Any, name: str) -> int | float:
+    """Return the plain number that a value of another class is; none that is merely near it."""
+    for plain in (int, float):
+        if isinstance(value, plain):
+            return plain(value)
+    given = cast("Any", type(value))
+    if hasattr(given, "__index__"):
+        return int(value.__index__())
+    if hasattr(given, "__float__"):
+        number = float(value)
+        if number == value or number != number:
+            return number
+        raise BadParameters(
+            f"{name}: {value!r:.40} is no float exactly; pass the one that you mean, or an int, "
+            "Decimal or Fraction"
+        )
+    raise BadParameters(f"{name}: expected a number, not {given.__name__}")
+
+
 def _whole(value: int) -> int:
     # Larger ones cannot be packed, which must be found out before calls are put together.
     if -(1 << 63) <= value < 1 << 64:
@@ -454,7 +513,8 @@ def _coerced(value: Any, types: tuple[type, ...], kind: str, name: str) -> Any:
             return plain(value)
     if kind == "float" and hasattr(given, "__float__"):
         return float(value)
-    raise BadParameters(f"{name}: expected {kind}, not {given.__name__}")
+    expected = "a number" if kind == "float" else kind
+    raise BadParameters(f"{name}: expected {expected}, not {given.__name__}")
 
 
 def _name(value: Any) -> str:

@@ -41,7 +41,7 @@ def test_what_is_said_of_an_operation() -> None:
         "kind": "writes",
         "parameters": [
             {"name": "key", "shape": "key", "required": True},
-            {"name": "amount", "shape": "float", "required": False, "default": 1},
+            {"name": "amount", "shape": "number", "required": False, "default": 1},
         ],
         "result": "value",
         "doc": operations["increment"]["doc"],

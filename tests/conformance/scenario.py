@@ -8,6 +8,8 @@ process. Nothing here depends on which of them it is.
 import queue
 from array import array
 from collections.abc import Awaitable, Callable, Coroutine
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Protocol
 
 import pytest
@@ -187,7 +189,12 @@ async def dict_numbers(rig: Rig) -> None:
         (lambda: d.increment("big", 2**62), 2**63),
         (lambda: d.increment("big", 2**62), 3 * 2**62),
         (lambda: d.get("big"), 3 * 2**62),
-    )
+        (lambda: d.increment("big", 2**70), 2**70 + 3 * 2**62),
+        (lambda: d.increment("exact", Decimal("0.10")), Decimal("0.10")),
+        (lambda: d.increment("exact", Decimal("0.20")), Decimal("0.30")),
+        (lambda: d.increment_many({"exact": 1, "part": Fraction(1, 3)}),
+         {"exact": Decimal("1.30"), "part": Fraction(1, 3)}),
+    )  # fmt: skip
     for key in ("text", "none"):
         await fails(rig, TypeError, d.increment, key)
     assert await rig.do(d.get("text")) == "x"

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from aiomanager.errors import BadParameters
-from aiomanager.operation import K, Opaque, Operation, Step, V, reads
+from aiomanager.errors import BadParameters, TooLarge
+from aiomanager.operation import K, Number, Opaque, Operation, Step, V, reads
 from aiomanager.protocol.keys import KeyCodec
 from aiomanager.protocol.values import ValueCodec
 from aiomanager.sessions.plans import Leaves, Plan, Plans
@@ -20,7 +22,8 @@ plans = Plans(Leaves(_keys.encode, _values.encode, _keys.decode, _values.decode,
 
 def named(value: object) -> str:
     """Return the name of a case: the same one in every process that collects it."""
-    return re.sub(r" at 0x\w+|(?<=object) at .*", "", str(value))
+    text = hex(value) if type(value) is int and value >> 64 else str(value)
+    return re.sub(r" at 0x\w+|(?<=object) at .*", "", text)[:99]
 
 
 def plan_of(annotation: Any) -> Plan:
@@ -38,6 +41,25 @@ class Index:
 
     def __index__(self) -> int:
         return 3
+
+
+class Half:
+    """A number that is a float exactly, as those of numpy are."""
+
+    def __float__(self) -> float:
+        return 0.5
+
+    def __eq__(self, other: object) -> bool:
+        return other == 0.5
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Third:
+    """A number that is near a float."""
+
+    def __float__(self) -> float:
+        return 1 / 3
 
 
 class Mapped:
@@ -63,6 +85,19 @@ class Mapped:
         (float, 0.5, 0.5),
         (float, True, 1),
         (int | float, 2**63, 2**63),
+        (float, Decimal("0.5"), 0.5),
+        (float, Fraction(1, 3), 1 / 3),
+        (Number, 5, 5),
+        (Number, 0.5, 0.5),
+        (Number, True, 1),
+        (Number, Whole(5), 5),
+        (Number, Whole(2**64), _values.encode(2**64)),
+        (Number, Index(), 3),
+        (Number, Half(), 0.5),
+        (Number, 2**64 - 1, 2**64 - 1),
+        (Number, 2**64, _values.encode(2**64)),
+        (Number, Decimal("0.10"), _values.encode(Decimal("0.10"))),
+        (Number, Fraction(1, 3), _values.encode(Fraction(1, 3))),
         (str, "text", "text"),
         (bytes, b"bytes", b"bytes"),
         (float | None, None, None),
@@ -100,6 +135,11 @@ def test_an_argument_travels(annotation: Any, given: Any, wire: Any) -> None:
         (int, 2**64, OverflowError),
         (float, 2**64, OverflowError),
         (float, "1", BadParameters),
+        (Number, "1", BadParameters),
+        (Number, None, BadParameters),
+        (Number, 1j, BadParameters),
+        (Number, Third(), BadParameters),
+        (Number, 1 << 70000, TooLarge),
         (float, 1j, BadParameters),
         (float | None, "1", BadParameters),
         (bool, 2, BadParameters),
@@ -134,6 +174,11 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(
     [
         (int, 5, 5),
         (float, 5, 5),
+        (Number, 5, 5),
+        (Number, 0.5, 0.5),
+        (Number, _values.encode(2**64), 2**64),
+        (Number, _values.encode(Decimal("1.50")), Decimal("1.50")),
+        (Number, _values.encode(Fraction(1, 3)), Fraction(1, 3)),
         (bool, False, False),
         (float | None, None, None),
         (K, b"\xa1k", "k"),
@@ -157,7 +202,9 @@ def test_what_comes_is_decoded(annotation: Any, wire: Any, value: Any) -> None:
     ("annotation", "wire"),
     [
         (int, "5"), (int, 5.0), (int, None), (int, [5]), (bool, 2), (str, b"s"), (bytes, "b"),
-        (float, "1"), (float | None, []), (list[V], None), (list[V], {}), (list[int], ["a"]),
+        (float, "1"), (Number, "1"), (Number, True), (Number, None),
+        (Number, _values.encode((1,))), (Number, _values.encode(1j)), (float | None, []),
+        (list[V], None), (list[V], {}), (list[int], ["a"]),
         (dict[K, V], [[b"\xa1a"]]), (dict[K, V], [5]), (dict[K, V], {}), (tuple[int, V], [1]),
         (tuple[int, V], [1, 2, 3]), (tuple[int, V], 5), (tuple[int, V], ["a", 1]),
     ],
@@ -172,8 +219,8 @@ def test_what_comes_and_does_not_fit_is_refused(annotation: Any, wire: Any) -> N
     ("annotation", "given", "expected"),
     [
         (int, "5", "int, not str"), (int, None, "int, not NoneType"), (bool, 2, "bool, not int"),
-        (float | None, "1", "float, not str"), (str, b"s", "str, not bytes"),
-        (list[int], ["a"], "int, not str"),
+        (float | None, "1", "a number, not str"), (Number, "1", "a number, not str"),
+        (str, b"s", "str, not bytes"), (list[int], ["a"], "int, not str"),
     ],
     ids=named,
 )  # fmt: skip
