@@ -24,9 +24,12 @@ __all__ = (
     "as_held",
     "comparable",
     "first_key",
+    "is_closed",
+    "kind_of",
     "may_refer",
     "opened",
     "opened_numbers",
+    "size_of",
     "version_of",
 )
 
@@ -229,10 +232,43 @@ def comparable(value: Any) -> Any:
 
 
 def _closed(value: Any) -> bool:
-    # What a codec leaves closed has a class of its own below tuple.
-    if isinstance(value, tuple) and type(value) is not tuple:  # pyright: ignore
+    if is_closed(value):
         return True
     return isinstance(value, (list, tuple)) and any(map(_closed, value))  # pyright: ignore
+
+
+def is_closed(value: Any) -> bool:
+    """Tell whether this is a part of an open value that only clients can open."""
+    # What a codec leaves closed has a class of its own below tuple.
+    return isinstance(value, tuple) and type(value) is not tuple  # pyright: ignore
+
+
+_CLOSED: Final = {
+    12: "a typed array",
+    13: "a reference to a shared object",
+    14: "a Python object that only clients can open (of a class of its own: a subclass, an enum, a "
+    "dataclass). Store plain dicts, lists and numbers to change them on the server, or use "
+    "update_item or change_nested, which call a function of yours in the client",
+}
+"""By their codes as extension types: see protocol/values.md."""
+
+
+def kind_of(value: Any) -> str:
+    """Return what an error calls a value of the wrong kind, and what to do if it is a closed one.
+
+    This stands at the end of the error.
+    """
+    if is_closed(value) and getattr(value, "code", None) in _CLOSED:
+        return _CLOSED[value.code]
+    return f"a value of type {type(value).__name__}"
+
+
+def size_of(value: Any) -> int:
+    """Return about how many bytes a held value takes as it travels."""
+    packed = value.packed() if isinstance(value, Stored) else value
+    if type(packed) is list:
+        packed = packed[0]  # pyright: ignore[reportUnknownVariableType]
+    return 9 + (len(packed) if isinstance(packed, (str, bytes)) else 0)
 
 
 def version_of(value: Any) -> bytes:

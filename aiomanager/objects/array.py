@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Itera
 from typing import Any, overload
 
 from aiomanager.errors import TooLarge
-from aiomanager.objects.nested import add, index_of
+from aiomanager.objects.nested import add, bounds_of, index_of
 from aiomanager.operation import Number, Opaque, SharedObject, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.stored import opened_numbers
@@ -213,12 +213,12 @@ class SyncArrayProxy(SyncProxy, Array):
     def __getitem__(self, index: slice) -> "array[Any]": ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return self.get_slice(index.start, index.stop, index.step)
+            return self.get_slice(*bounds_of(index))
         return self.get_item(index_of(index, "array"))
 
     def __setitem__(self, index: int | slice, value: Any) -> None:
         if isinstance(index, slice):
-            self.set_slice(value, index.start, index.stop, index.step)
+            self.set_slice(value, *bounds_of(index))
         else:
             self.set(index_of(index, "array"), value)
 

@@ -19,7 +19,7 @@ from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import K, Number, V, composite, fresh, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
-from aiomanager.stored import MISSING, Missing, Stored, first_key, opened, version_of
+from aiomanager.stored import MISSING, Missing, Stored, first_key, kind_of, opened, version_of
 
 if TYPE_CHECKING:
     from typing import Never
@@ -43,7 +43,7 @@ def _list_in(value: Any) -> list[Any]:
     """Return the list that a value is, to be changed in place; raise TypeError."""
     held = value.change() if isinstance(value, Stored) else value
     if type(held) is not list:
-        raise TypeError(f"extend_many: expected a list, not a value of type {type(held).__name__}")
+        raise TypeError(f"extend_many: expected a list, not {kind_of(held)}")
     return cast("list[Any]", held)
 
 

@@ -15,12 +15,22 @@ from typing import Any, Generic, Self, cast, overload
 
 from aiomanager.errors import VersionConflict
 from aiomanager.objects.live import assigned_back
-from aiomanager.objects.nested import Nested, Place, Put, add, check_path, index_of, walk_into
+from aiomanager.objects.nested import (
+    Nested,
+    Place,
+    Put,
+    add,
+    bounds_of,
+    check_path,
+    check_repetition,
+    index_of,
+    walk_into,
+)
 from aiomanager.objects.tries import Tries
 from aiomanager.objects.views import AsyncViews, SyncViews
 from aiomanager.operation import Number, V, composite, fresh, plain_copy, reads, writes
 from aiomanager.proxy import AsyncFactory, SyncFactory
-from aiomanager.stored import apart, comparable, opened, version_of
+from aiomanager.stored import Stored, apart, comparable, opened, version_of
 
 __all__ = ("List", "ListProxy", "SyncListProxy")
 
@@ -154,11 +164,17 @@ class List(Nested, Generic[V], name="list"):
 
     @writes
     def multiply(self, count: int) -> None:
-        """Repeat the values `count` times in place, as `*=` does; each is a value of its own."""
+        """Repeat the values `count` times in place, as `*=` does; each is a value of its own.
+
+        Raises:
+            TooLarge: the list would become too large by this one step.
+        """
         items = self._items
-        if count <= 0:
-            items.clear()
-        items += [apart(item) for _ in range(count - 1) for item in items]
+        check_repetition(items, count, "multiply")
+        if count > 1 and any(isinstance(item, Stored) for item in items):
+            items += [apart(item) for _ in range(count - 1) for item in items]
+        else:
+            items *= count
 
     @reads
     def contains(self, value: V) -> bool:
@@ -462,7 +478,7 @@ class SyncListProxy(SyncViews, List[V]):
     def __getitem__(self, index: slice) -> list[V]: ...
     def __getitem__(self, index: int | slice) -> V | list[V]:
         if isinstance(index, slice):
-            return self.get_slice(index.start, index.stop, index.step)
+            return self.get_slice(*bounds_of(index))
         return self.get_item(index_of(index, "list"))
 
     @overload
@@ -471,13 +487,13 @@ class SyncListProxy(SyncViews, List[V]):
     def __setitem__(self, index: slice, value: Iterable[V]) -> None: ...
     def __setitem__(self, index: int | slice, value: Any) -> None:
         if isinstance(index, slice):
-            self.set_slice(value, index.start, index.stop, index.step)
+            self.set_slice(value, *bounds_of(index))
         else:
             self.set(index_of(index, "list"), value)
 
     def __delitem__(self, index: int | slice) -> None:
         if isinstance(index, slice):
-            self.delete_slice(index.start, index.stop, index.step)
+            self.delete_slice(*bounds_of(index))
         else:
             self.delete(index_of(index, "list"))
 

@@ -19,8 +19,11 @@ from aiomanager.stored import (
     Stored,
     as_held,
     comparable,
+    is_closed,
+    kind_of,
     may_refer,
     opened,
+    size_of,
     version_of,
 )
 
@@ -43,7 +46,9 @@ __all__ = (
     "Place",
     "Put",
     "add",
+    "bounds_of",
     "check_path",
+    "check_repetition",
     "index_of",
     "walk",
     "walk_into",
@@ -54,7 +59,9 @@ Put: TypeAlias = Callable[[tuple[Any, ...], Any], Any]
 
 MAX_STEPS = 64
 MAX_ITEMS = 10_000_000
-"""How many items a list inside a value may be repeated to."""
+"""How many items a list may be repeated to. One that has to be copied counts as ten."""
+MAX_BYTES = 1 << 28
+"""How many bytes a list may be repeated to, as it travels: more could not be read again."""
 MAX_LEVELS = 100
 """How deep the containers of one value may be nested; the codec of values takes no more."""
 
@@ -147,8 +154,7 @@ def _check(container: Any, path: tuple[Any, ...], position: int) -> None:
             raise TypeError(f"{where}: a list position must be an int, not {type(step).__name__}")
     elif type(container) is not dict:
         raise TypeError(
-            f"{where}: reaches into a value of type {type(container).__name__}; "
-            "a path leads through dicts and lists only"
+            f"{where}: a path leads through dicts and lists only, but this is {kind_of(container)}"
         )
 
 
@@ -192,7 +198,7 @@ def add(current: Any, amount: Any, where: str) -> Any:
             return total
     value = opened(current)
     if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)) or value is None:
-        raise TypeError(f"{where}: cannot add to a value of type {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
+        raise TypeError(f"{where}: cannot add to {kind_of(value)}")
     if _is_decimal(value) or _is_decimal(amount):
         return _decimal_sum(value, amount, where)
     try:
@@ -234,12 +240,59 @@ def _decimal_sum(value: Any, amount: Any, where: str) -> Any:
 
 
 def index_of(index: Any, kind: str) -> int:
-    """Return a position as an int; raise TypeError as a plain sequence of this kind does."""
-    if type(index) is int:
-        return index
-    if not hasattr(index, "__index__"):
-        raise TypeError(f"{kind} indices must be integers or slices, not {type(index).__name__}")
-    return int(index.__index__())
+    """Return a position as an int; raise TypeError or IndexError as a plain sequence does."""
+    if type(index) is not int:
+        if not hasattr(index, "__index__"):
+            raise TypeError(
+                f"{kind} indices must be integers or slices, not {type(index).__name__}"
+            )
+        index = int(index.__index__())
+    if -_FAR <= index <= _FAR:
+        return cast("int", index)
+    raise IndexError(f"{kind} index out of range")
+
+
+_FAR = (1 << 63) - 1
+"""Beyond the end of every sequence, and the last that travels as an int."""
+
+
+def bounds_of(part: slice) -> tuple[Any, Any, Any]:
+    """Return the start, stop and step of a slice, where what is too far to travel is just far."""
+    return _near(part.start), _near(part.stop), _near(part.step)
+
+
+def _near(bound: Any) -> Any:
+    if not hasattr(bound, "__index__"):
+        return bound
+    return max(-_FAR, min(bound.__index__(), _FAR))
+
+
+def check_repetition(items: list[Any], count: int, where: str) -> None:
+    """Raise TooLarge if a list that is repeated would take too much memory, or time.
+
+    Everything else that grows has come in a message, which has a limit of its own.
+    """
+    if count > 1 and (
+        _weight(items) * count > MAX_ITEMS or sum(map(size_of, items)) * count > MAX_BYTES
+    ):
+        raise TooLarge(
+            f"{where}: {len(items)} items cannot be repeated {count} times: a list is repeated to "
+            f"at most {MAX_ITEMS} numbers, a tenth of that of other values, and {MAX_BYTES} bytes"
+        )
+
+
+def _weight(items: Any) -> int:
+    """Return how many items there are on all levels, in which what must be copied counts as ten."""
+    if type(items) is dict:
+        items = cast("dict[Any, Any]", items).values()
+    return len(items) + sum(
+        9 + (_weight(one) if type(one) in _CONTAINERS else 0)
+        for one in items
+        if type(one) not in _SCALARS
+    )
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def check_path(path: tuple[Any, ...]) -> None:
@@ -277,7 +330,7 @@ class Target:
         kind = cast("Any", type(self.items))
         items = opened(values) if self.root is None else self.root.adopt(values)
         if type(items) is not kind:
-            raise TypeError(f"{self}: expected a {kind.__name__}, not a {type(items).__name__}")
+            raise TypeError(f"{self}: expected a {kind.__name__}, not {kind_of(items)}")
         if _deeper(items, MAX_LEVELS - self.level):
             raise TooLarge(f"the value would be nested more than {MAX_LEVELS} levels deep")
         return items
@@ -313,10 +366,18 @@ def _extend(target: Target, items: Any) -> None:
 
 
 def _insert(target: Target, index: Any, value: Any) -> None:
-    target.items.insert(index, target.taken(value))
+    target.items.insert(_whole(target, index), target.taken(value))
+
+
+def _whole(target: Target, number: Any) -> int:
+    value = opened(number)
+    if type(value) is int or type(value) is bool:
+        return cast("int", _near(value))
+    raise TypeError(f"{target}: expected an int, not {kind_of(value)}")
 
 
 def _pop(target: Target, index: Any = -1) -> Any:
+    index = _whole(target, index)
     try:
         value = target.cut(target.items[index])
     except IndexError:
@@ -348,9 +409,19 @@ def _reverse(target: Target) -> None:
 
 
 def _multiply(target: Target, count: Any) -> None:
+    count = _whole(target, count)
     items = target.items
-    if len(items) * count > MAX_ITEMS:
-        raise TooLarge(f"{target}: the list would have more than {MAX_ITEMS} items")
+    check_repetition(items, count, str(target))
+    if _SCALARS.issuperset(map(type, items)):
+        items *= count
+        return
+    if target.root is not None and count > 1:
+        size = size_of(target.root.of(items))
+        if size * count > MAX_BYTES:
+            raise TooLarge(
+                f"{target}: {size} bytes cannot be repeated {count} times: a list is repeated to "
+                f"at most {MAX_BYTES} bytes"
+            )
     once = list(items)
     items *= min(count, 1)
     for _ in range(count - 1):
@@ -358,11 +429,15 @@ def _multiply(target: Target, count: Any) -> None:
 
 
 def _set_slice(target: Target, start: Any, stop: Any, step: Any, items: Any) -> None:
-    target.items[start:stop:step] = target.all_taken(items)
+    target.items[_part_of(target, start, stop, step)] = target.all_taken(items)
 
 
 def _delete_slice(target: Target, start: Any, stop: Any, step: Any) -> None:
-    del target.items[start:stop:step]
+    del target.items[_part_of(target, start, stop, step)]
+
+
+def _part_of(target: Target, *bounds: Any) -> slice:
+    return slice(*(None if one is None else _whole(target, one) for one in bounds))
 
 
 VERBS: Final[dict[type, dict[str, Callable[..., Any]]]] = {
@@ -384,7 +459,9 @@ def _mutate(target: Target, verb: str, arguments: Sequence[Any]) -> Any:
     kind = cast("Any", type(target.items))
     verbs = VERBS.get(kind)
     if verbs is None:
-        raise TypeError(f"{target}: a value of type {kind.__name__} cannot be changed in place")
+        raise TypeError(
+            f"{target}: only dicts and lists are changed in place, not {kind_of(target.items)}"
+        )
     if verb not in verbs:
         raise TypeError(
             f"{target}: leads to a {kind.__name__}, which has no {verb!r}; "
@@ -524,7 +601,7 @@ class Nested(SharedObject):
             target = held.change()
             inner = Place(target, None, held, path)
         if type(target) is not list:
-            raise TypeError(f"path {tuple(path)!r}: is no list but a {type(target).__name__}")
+            raise TypeError(f"path {tuple(path)!r}: is no list but {kind_of(target)}")
         target.append(inner.adopted(value, inner.level + 1))  # pyright: ignore[reportUnknownMemberType]
         if missing:
             place.container[place.step] = held  # pyright: ignore[reportUnknownMemberType]
@@ -582,10 +659,8 @@ class Nested(SharedObject):
             KeyError, IndexError, TypeError: as get_nested; TypeError also for no container.
         """
         target = self._target(path, change=False)
-        if not isinstance(target.items, Sized):
-            raise TypeError(
-                f"{target}: a value of type {type(target.items).__name__} has no length"
-            )
+        if not isinstance(target.items, Sized) or is_closed(target.items):
+            raise TypeError(f"{target}: there is no length of {kind_of(target.items)}")
         return len(target.items)
 
     @writes
@@ -604,6 +679,7 @@ class Nested(SharedObject):
             KeyError, IndexError: a step of the path is not there, or there is nothing to pop.
             TypeError: something else is there, or the arguments do not fit the verb.
             ValueError: the value to remove is not there, or a slice has another size.
+            TooLarge: the list would become too large by being multiplied.
         """
         target = self._target(path, change=True)
         settled = False
