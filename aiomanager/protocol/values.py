@@ -1252,7 +1252,7 @@ class NeutralCodec(_Base):
             right = cast("bytes", right[0])
         if type(left) is bytes:
             if type(right) is bytes and left == right:
-                return True
+                return not self._may_be_nan(left) or self._equals_itself(left)
             left = self.load(left)
         if type(right) is bytes:
             right = self.load(right)
@@ -1262,6 +1262,20 @@ class NeutralCodec(_Base):
                 "the server cannot compare values that hold Python objects, arrays or references"
             )
         return answer
+
+    @staticmethod
+    def _may_be_nan(data: bytes) -> bool:
+        """Tell whether this is a Decimal or a complex number."""
+        head = data[:4]
+        at = 1 if b"\xd4" <= head[:1] <= b"\xd8" else {b"\xc7": 2, b"\xc8": 3}.get(head[:1], 0)
+        return 0 < at < len(head) and head[at] in (DECIMAL, COMPLEX)
+
+    def _equals_itself(self, data: bytes) -> bool:
+        value = self.load(data)
+        try:
+            return bool(value == value)
+        except ArithmeticError:  # a signalling NaN
+            return False
 
     def array(self, part: Any, /) -> Any:
         """Return a typed array of one dimension as an array.array, anything else as it is.

@@ -1,6 +1,8 @@
 """What one small call could make endless is refused, and what is refused is called by its name."""
 
+import math
 from collections import Counter, OrderedDict, defaultdict
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
@@ -169,3 +171,22 @@ def test_what_only_clients_can_open_is_called_so(closed: Any) -> None:
     assert d.update_item("one", lambda old: old + 1) == 2
     d.change_nested(("row", "counter"), lambda counter: counter + Counter("b"))
     assert d.get("row")["counter"] == Counter("aabb")
+
+
+# Numbers that equal nothing
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        (Decimal("NaN"), False), (Decimal("-NaN12"), False), (Decimal("sNaN"), False),
+        (complex(0, math.nan), False), (Decimal("1.0"), True), (Decimal("1" * 300), True),
+        (1j, True), ("x" * 2000, True), (b"\xd4\x06", True), ([1], True),
+    ],
+)  # fmt: skip
+def test_a_nan_does_not_equal_itself(one: Any, same: bool) -> None:
+    rig = SessionRig()
+    d = rig.make(Dict, k=one, row={"k": one})
+    assert d.compare_and_set_nested(("row", "k"), one, 0) is same
+    assert d.compare_and_set("k", one, 0) is same
+    assert rig.make(List, [one]).contains(one) is same
