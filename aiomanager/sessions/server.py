@@ -418,8 +418,10 @@ class ServerSession(Holder):
             end = 4 + int.from_bytes(data[:4], "big")
             if 6 < end < len(data):
                 self._keep_one(data[4:end])
-                self.receive_data(data[end:])
-                return
+                data = data[end:]
+                if data[4:6] != _KEEP:  # no client sends several: one of many would take a stack
+                    self.receive_data(data)
+                    return
         self._receive(self._frames.feed(data))
 
     def _keep_one(self, payload: bytes) -> None:

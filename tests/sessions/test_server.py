@@ -632,6 +632,20 @@ def test_large_calls_that_wait_are_acknowledged_by_their_bytes(line: Line) -> No
     assert [answer[0] for answer in answers if answer] == [ACK]
 
 
+def test_any_number_of_keeps_may_come_in_one_piece(line: Line) -> None:
+    queue = line.make("Queue")
+    line.call(queue, "put_many", [1, 2])
+    line.value(queue, "get")
+    item = line.next_id
+    line.value(queue, "get")
+    received = line.session.stream.received
+    line.send(*([KEEP, [item]] for _ in range(3000)), [CALL, 50, queue, "qsize", [], 0])
+    assert line.session.stream.received == received + 3001
+    line.session.finish()
+    other = line.world.line()
+    assert other.value(queue, "get_delivery") == [2, True]
+
+
 def test_what_a_call_causes_for_another_of_its_session_goes_out_first(line: Line) -> None:
     event = line.make("Event")
     line.send([CALL, 50, event, "wait", [], 0])
