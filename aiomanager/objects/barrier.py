@@ -9,11 +9,11 @@ server never runs what its clients bring.
        +----deadline, abort----> broken <----the action fails, or who runs it dies
 """
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Hashable
 from functools import partial
 from typing import Any, Final, cast
 
-from aiomanager.errors import BrokenBarrierError
+from aiomanager.errors import BrokenBarrierError, ManagerError
 from aiomanager.operation import Opaque, SharedObject, acquires, composite, reads, writes
 from aiomanager.proxy import AsyncFactory, AsyncProxy, SyncFactory, SyncProxy
 from aiomanager.stored import opened
@@ -68,6 +68,8 @@ class Barrier(SharedObject):
         self._last_turn = NOBODY
         self._acting: Holder | None = None
         """The session that runs it."""
+        self._acting_for: Hashable | None = None
+        """The task or thread that does, if it is known."""
 
     def _nothing(self) -> None:
         """Nobody is let through because somebody has left."""
@@ -94,6 +96,7 @@ class Barrier(SharedObject):
         self._last_turn += 1
         self._turn = self._last_turn
         self._acting = seat.caller.holder
+        self._acting_for = seat.caller.blocked
         self._acting.hold(self, partial(self._broke_off, self._turn))
         seat.grant((0, self._turn, self._action), partial(self._take_back, self._turn))
 
@@ -101,7 +104,7 @@ class Barrier(SharedObject):
         self._turn = NOBODY
         if self._acting is not None:
             self._acting.let_go(self)
-            self._acting = None
+            self._acting = self._acting_for = None
 
     def _let_through(self) -> None:
         first = 1 if self._turn else 0
@@ -144,12 +147,15 @@ class Barrier(SharedObject):
     ) -> tuple[int, int, Opaque] | Waiter[tuple[int, int, Opaque]]:
         """Wait for all parties; return this one's index, the turn, and the action.
 
-        A turn other than 0 is the caller's to run the action in, and then to `pass_on`: until
-        then the others wait. `wait` does all that. The default timeout is the barrier's own.
+        A turn other than 0 is the caller's to run the action in, and then to `pass_on`, or to
+        `fail`: until then the others wait, whatever their timeouts. Who comes again without having
+        said either has failed. `wait` does all that. The default timeout is the barrier's own.
 
         Raises:
             threading.BrokenBarrierError: the barrier is broken, or was meanwhile, or reset.
         """
+        if self._acting_for is not None and self._acting_for == caller.blocked:
+            self._break("the party that was to run its action has come back without")
         if self._broken:
             raise BrokenBarrierError("the barrier is broken; reset() makes it usable again")
         if timeout is None:
@@ -221,17 +227,27 @@ class Barrier(SharedObject):
         Raises:
             threading.BrokenBarrierError: the barrier is broken, or was meanwhile, or reset.
         """
-        index, turn, action = yield self.arrive(timeout)
-        if turn:
-            try:
+        turn = NOBODY
+        try:
+            index, turn, action = yield self.arrive(timeout)
+            if turn:
                 result = action()
                 if hasattr(result, "__await__"):
                     yield result
-            except BaseException:
-                yield self.fail(turn)
-                raise
-            yield self.pass_on(turn)
+                yield self.pass_on(turn)
+        except BaseException:
+            if turn:
+                self._say_failed(turn)
+            raise
         return cast("int", index)
+
+    def _say_failed(self, turn: int) -> None:
+        """Have a client break the barrier, unless it has passed its turn on."""
+        # Posted: who is cancelled cannot wait, and what he would wait for might never be sent.
+        try:
+            cast("Any", self)._post(Barrier.fail, turn)
+        except ManagerError:
+            pass  # the session is lost, which breaks the barrier as well
 
 
 class BarrierProxy(AsyncProxy, Barrier):
@@ -244,6 +260,41 @@ class SyncBarrierProxy(SyncProxy, Barrier):
     """A shared barrier for blocking code; `parties`, `n_waiting`, `broken` are properties."""
 
     aio: "BarrierProxy"
+
+    def wait(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, timeout: float | None = None
+    ) -> int:
+        """Wait until all parties are there; return a number that each party gets another of.
+
+        The barrier's action, if it has one, runs in one of them before any is let through. When
+        the `timeout` (seconds; default: the barrier's own) is over, the barrier is broken.
+
+        Raises:
+            threading.BrokenBarrierError: the barrier is broken, or was meanwhile, or reset.
+        """
+        turn = NOBODY
+        try:
+            # Written out: behind the call nothing runs in which a signal handler could raise
+            # before the turn is known here.
+            index, turn, action = self.arrive(timeout)
+            if turn:
+                result = action()
+                if hasattr(result, "__await__"):
+                    result.close()
+                    raise TypeError(
+                        "the barrier's action is a coroutine function, and the party whose turn "
+                        "it is to run it is a blocking one"
+                    )
+                self.pass_on(turn)
+        except BaseException:
+            if turn:
+                try:
+                    self._say_failed(turn)
+                except BaseException:  # interrupted once more
+                    self._say_failed(turn)
+                    raise
+            raise
+        return index
 
     @property
     def parties(self) -> int:  # type: ignore[override]  # pyright: ignore

@@ -1,9 +1,13 @@
 """The shared Barrier lets all parties through together, and runs its action in one client."""
 
 import asyncio
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,6 +40,8 @@ class BarrierModel(Model):
         self.broken = False
         self.turn = self.last = 0
         self.acting_session = -1
+        self.runner: Any = None
+        """The task or thread that runs the action, unless it does not wait for its calls."""
         self.overdue: list[Wait] = []
 
     def of(self, what: str) -> list[Wait]:
@@ -52,6 +58,7 @@ class BarrierModel(Model):
             self.turn = self.last
             runner = self.of("inside")[0]
             self.acting_session = runner.acting[0]
+            self.runner = None if runner.free else runner.acting
             self.answer(runner, lambda: (0, self.turn, self.action))
 
     def let_through(self) -> None:
@@ -73,6 +80,8 @@ class BarrierModel(Model):
             self.abort()
 
     def arrive(self, timeout: float | None) -> Any:
+        if self.turn and self.runner == self.acting and not self.beside:
+            self.abort()
         if self.broken:
             raise BrokenBarrierError
         parked = self.park("seat", timeout, lambda: None)
@@ -193,11 +202,13 @@ def test_who_was_through_but_for_the_action_has_the_old_place_again(rig: Rig) ->
     barrier = rig.make(Barrier, 2, "action")
     second = barrier.arrive()
     rig.keeps = False
-    runner = barrier.arrive()
+    with rig.as_(0, 2):
+        runner = barrier.arrive()
     if second.done:
         runner, second = second, runner
     rig.keeps = True
-    later = [barrier.arrive(), barrier.arrive()]
+    with rig.as_(1):
+        later = [barrier.arrive(), barrier.arrive()]
     assert runner.take_back()
     assert second.done  # the first of the two who go on, before those who came later
     assert [one.done for one in later] == [False, False]
@@ -235,6 +246,25 @@ def test_who_dies_in_his_turn_breaks_the_barrier(rig: Rig) -> None:
     rig.end(1, well=False)
     with pytest.raises(BrokenBarrierError, match="is gone"):
         second.result()
+
+
+def test_who_comes_back_without_having_passed_his_turn_on_breaks_the_barrier(rig: Rig) -> None:
+    barrier = rig.make(Barrier, 2, "action")
+    with rig.as_(1):
+        first = barrier.arrive()
+    with rig.as_(2):
+        second = barrier.arrive()
+        assert first.done
+        with rig.as_(1, 1, free=True):
+            barrier.arrive()  # not he: a task that he made
+        with rig.as_(1, 2):
+            barrier.arrive()
+        assert not barrier.broken
+    with rig.as_(1), pytest.raises(BrokenBarrierError):
+        barrier.arrive()
+    with pytest.raises(BrokenBarrierError, match="has come back without"):
+        second.result()
+    assert barrier.broken
 
 
 def test_a_party_that_dies_gives_up_its_seat(rig: Rig) -> None:
@@ -299,6 +329,162 @@ async def note_later() -> None:
 
 def fail() -> None:
     raise ZeroDivisionError("the action fails")
+
+
+class Interrupt(Exception):
+    """What a signal handler raises."""
+
+
+class Interrupted:
+    """A barrier of two: the first party, who runs the action, is interrupted; the other waits."""
+
+    def __init__(self, manager: aiomanager.sync.Manager, action: Any) -> None:
+        self.barrier = manager.Barrier(2, action)
+        self.channel: Any = self.barrier._channel
+        self.found: list[Any] = []
+        self.other = threading.Thread(target=self._other, daemon=True)
+
+    def _other(self) -> None:
+        try:
+            while not self.barrier.n_waiting:
+                time.sleep(0.001)
+            self.found.append(self.barrier.wait())
+        except BrokenBarrierError as error:
+            self.found.append(error)
+
+    def wait(self, expected: type[BaseException]) -> Any:
+        """Wait as the first party, and return what the other one has come to."""
+        self.other.start()
+        with pytest.raises(expected):
+            self.barrier.wait()
+        self.other.join(10)
+        assert self.found, "the other party waits for ever"
+        return self.found[0]
+
+    def interrupt(self, patch: pytest.MonkeyPatch, name: str, *, sent: bool) -> None:
+        """Have a handler raise once, where this operation is called, before or after it is sent."""
+        done: list[str] = []
+
+        def interrupted(act: Any) -> Any:
+            def run(proxy: Any, operation: Any, *given: Any) -> Any:
+                if operation.name != name or done:
+                    return act(proxy, operation, *given)
+                done.append(name)
+                if sent:
+                    act(proxy, operation, *given)
+                raise Interrupt
+
+            return run
+
+        object.__setattr__(self.barrier, "_call", interrupted(self.channel.call))
+        patch.setattr(self.channel, "post", interrupted(self.channel.post))
+
+
+@pytest.fixture(scope="module")
+def manager() -> Iterator[aiomanager.sync.Manager]:
+    with aiomanager.sync.Manager() as manager:
+        yield manager
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_who_is_interrupted_while_he_passes_his_turn_on_leaves_nobody_behind(
+    manager: aiomanager.sync.Manager, monkeypatch: pytest.MonkeyPatch, sent: bool
+) -> None:
+    party = Interrupted(manager, nothing)
+    party.interrupt(monkeypatch, "pass_on", sent=sent)
+    found = party.wait(Interrupt)
+    assert found == 1 if sent else isinstance(found, BrokenBarrierError)
+    assert party.barrier.broken == (not sent)
+
+
+def interrupted_action() -> None:
+    raise Interrupt
+
+
+def test_who_is_interrupted_again_while_he_says_so_leaves_nobody_behind(
+    manager: aiomanager.sync.Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party = Interrupted(manager, interrupted_action)
+    party.interrupt(monkeypatch, "fail", sent=False)
+    assert isinstance(party.wait(Interrupt), BrokenBarrierError)
+
+
+def test_nothing_is_called_between_a_turn_and_the_try(manager: aiomanager.sync.Manager) -> None:
+    """Where functions begin, and behind calls of others, the interpreter lets handlers in."""
+    party = Interrupted(manager, nothing)
+    begun: list[str] = []
+
+    def arrives(timeout: float | None) -> Any:
+        answer = party.channel.call(party.barrier, Barrier.arrive, (timeout,), 1)
+        sys.setprofile(profile)
+        return answer
+
+    def profile(frame: Any, event: str, _argument: Any) -> None:
+        if event in ("call", "c_call") and frame.f_code.co_name != "arrives":
+            begun.append(frame.f_code.co_name)
+            sys.setprofile(None)
+            raise Interrupt
+
+    object.__setattr__(party.barrier, "arrive", arrives)
+    try:
+        found = party.wait(Interrupt)
+    finally:
+        sys.setprofile(None)
+    assert begun == ["nothing"]
+    assert isinstance(found, BrokenBarrierError)
+
+
+def test_a_blocking_party_runs_no_coroutine_function(manager: aiomanager.sync.Manager) -> None:
+    party = Interrupted(manager, note_later)
+    assert isinstance(party.wait(TypeError), BrokenBarrierError)
+
+
+scope: Any = None
+
+
+def cancel_here() -> None:
+    scope.cancel()
+
+
+async def cancel_and_wait() -> None:
+    scope.cancel()
+    await anyio.sleep(5)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("action", [cancel_here, cancel_and_wait])
+def test_who_is_cancelled_during_the_action_leaves_nobody_behind(
+    manager: aiomanager.sync.Manager, action: Any, backend: str
+) -> None:
+    async def first(barrier: aiomanager.BarrierProxy) -> None:
+        global scope
+        with anyio.CancelScope() as scope:
+            await barrier.wait()
+
+    async def second(barrier: aiomanager.BarrierProxy) -> Any:
+        try:
+            return await barrier.wait()
+        except BrokenBarrierError:
+            return "broken"
+
+    async def main() -> None:
+        async with aiomanager.connect(manager.url) as there:
+            # On trio it is chance whether the word is out before its task is cancelled.
+            for _ in range(10):
+                barrier = await there.Barrier(2, action)
+                with anyio.fail_after(10):
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(first, barrier)
+                        while await barrier.n_waiting() < 1:  # noqa: ASYNC110
+                            await anyio.sleep(0.001)
+                        found = await second(barrier)
+                assert found == "broken" or (found == 1 and action is cancel_here)
+
+    anyio.run(main, backend=backend)
 
 
 @pytest.mark.parametrize("action", [note, note_later])
