@@ -161,7 +161,8 @@ class AcquirerProxy(BaseProxy):
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Acquire it and tell whether, within `timeout` seconds if given."""
         given = (blocking,) if timeout is None else (blocking, timeout)
-        return cast("bool", self._callmethod("acquire", given))
+        acquired: bool = self._callmethod("acquire", given)
+        return acquired  # nothing is called behind it: a signal handler could raise there
 
     def release(self) -> None:
         """Release it."""
@@ -246,7 +247,8 @@ class SemaphoreProxy(NativeProxy, SyncSemaphoreProxy, AcquirerProxy):
         Raises:
             ValueError: a timeout for a call that does not block, or a lease that is not positive.
         """
-        return cast("bool", super().acquire(blocking, timeout, lease, owner))  # type: ignore[call-arg]  # pyright: ignore
+        # Nothing is called behind it, not even cast(): a signal handler could raise there.
+        return super().acquire(blocking, timeout, lease, owner)  # type: ignore[call-arg]  # pyright: ignore
 
     def release(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, owner: str | None = ANYBODY

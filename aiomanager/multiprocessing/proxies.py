@@ -22,7 +22,7 @@ from aiomanager.multiprocessing.hosting import (
     UNSERIALIZABLE,
     Hosted,
 )
-from aiomanager.operation import SharedObject
+from aiomanager.operation import Operation, SharedObject, bind
 from aiomanager.protocol.address import parse_address
 from aiomanager.proxy import Reference, shared_type_of
 
@@ -204,6 +204,8 @@ class BaseProxy(DropInProxy):
             answer = channel.call(self, Hosted.call, given, channel.owner())
         except ObjectGone as error:
             raise RemoteError(f"{error}\n") from None
+        if answer[0] == RETURN:
+            return answer[1]  # as `taken`, without a call in which a signal handler could raise
         return taken(channel, answer, self._manager)
 
     def __repr__(self) -> str:
@@ -426,7 +428,44 @@ class NativeProxy(BaseProxy):
                 f"AttributeError: method {methodname!r} of a shared {self._typeid} "
                 f"is not in exposed={face._exposed_!r}\n"
             )
-        return getattr(face, methodname)(self, *args, **(kwds or {}))
+        method = getattr(face, methodname)
+        if kwds:
+            operation = shared_type_of(face).operations.get(methodname)
+            args, kwds = _by_place(method, operation, self, args, kwds)
+        # Behind a call with `*args` the interpreter lets signal handlers in, and what was got or
+        # acquired would be nobody's.
+        number = -1 if kwds else len(args)
+        if number == 0:
+            return method(self)
+        if number == 1:
+            return method(self, args[0])
+        if number == 2:
+            return method(self, args[0], args[1])
+        if number == 3:
+            return method(self, args[0], args[1], args[2])
+        if number == 4:
+            return method(self, args[0], args[1], args[2], args[3])
+        return method(self, *args, **(kwds or {}))
+
+
+def _by_place(
+    method: Callable[..., Any],
+    operation: Operation[..., Any] | None,
+    proxy: BaseProxy,
+    args: tuple[Any, ...],
+    kwds: Mapping[str, Any],
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the same arguments with as many of them as can be by their places."""
+    import inspect  # which takes longer to import than all calls without names
+
+    kinds = {one.kind for one in inspect.signature(method).parameters.values()}
+    if kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}:
+        bound = inspect.signature(method).bind(proxy, *args, **kwds)
+        bound.apply_defaults()
+        return bound.args[1:], {}
+    if operation is not None and inspect.Parameter.VAR_KEYWORD in kinds:
+        return bind(operation.name, operation.signature, args, dict(kwds)), {}  # as it does
+    return args, kwds
 
 
 DropInChannel.hosted = staticmethod(_hosted_proxy)

@@ -290,20 +290,21 @@ class _Held:
     ) -> None:
         self._table = table
         self._keys = list(keys)
-        self._how = (timeout, owner)
+        self._timeout = timeout
+        self._owner = owner
         self.fence: int = 0
         """The token of this acquisition, to pass on to what the keys protect."""
 
     def _release(self) -> None:
         operation = cast("Any", LockTable).release_keys
-        self._table._post(operation, self._keys, self._how[1])
+        self._table._post(operation, self._keys, self._owner)
 
 
 class KeysOfTable(_Held):
     """Keys of a table, for `async with`; it may be used again, but not inside of itself."""
 
     async def __aenter__(self) -> "KeysOfTable":
-        self.fence = cast("int", await self._table.acquire_keys(self._keys, *self._how))
+        self.fence = await self._table.acquire_keys(self._keys, self._timeout, self._owner)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -314,8 +315,9 @@ class SyncKeysOfTable(_Held):
     """Keys of a table, for `with`; it may be used again, but not inside of itself."""
 
     def __enter__(self) -> "SyncKeysOfTable":
-        # Nothing is called behind it: a signal handler could raise there.
-        self.fence = self._table.acquire_keys(self._keys, *self._how)
+        # Nothing is called behind it: a signal handler could raise there. Nor with `*arguments`,
+        # for which the interpreter lets handlers in behind the call itself.
+        self.fence = self._table.acquire_keys(self._keys, self._timeout, self._owner)
         return self
 
     def __exit__(self, *_error: object) -> None:
