@@ -19,7 +19,7 @@ from aiomanager.operation import SharedObject
 from aiomanager.protocol.address import Address, is_loopback
 from aiomanager.protocol.handshake import IMPLICIT_KEEP, ServerHandshake, refuse
 from aiomanager.server.peer import can_tell, ending, pending, pidfd_of, read_all, socket_pidfd
-from aiomanager.sessions.server import ServerCore, ServerSession
+from aiomanager.sessions.server import OUTPUT, ServerCore, ServerSession
 from aiomanager.sessions.store import Store
 
 __all__ = ("Server",)
@@ -35,6 +35,8 @@ PENDING = 128
 """Connections that may be in the handshake at a time; as many more are told to come again."""
 TURNED_AWAY = 1024
 BACKLOG = 1024
+LAST_WORDS_SECONDS = 5.0
+"""How long a client may take to read what was written before its connection was closed."""
 SETTLE_SECONDS = 0.5
 """How long what a dead process wrote last may take to be read."""
 EPOCH_2025 = 1_735_689_600
@@ -65,6 +67,8 @@ class _Connection(asyncio.Protocol):
         self._session: ServerSession | None = None
         self._spoke = False
         """Whether a byte has come."""
+        self._full = False
+        """Whether much of what was written waits to be read."""
         self._pid = 0
         self._pidfd = -1
         self._read_to = 0
@@ -128,10 +132,32 @@ class _Connection(asyncio.Protocol):
             return
         try:
             session.receive_data(data)
-        except ProtocolError as error:
+        except Exception as error:
+            self._give_up(session, error)
+
+    def pause_writing(self) -> None:
+        """Have nothing more executed for a client that does not read its answers."""
+        self._full = True
+        if self._session is not None:
+            self._session.hold_back()
+
+    def resume_writing(self) -> None:
+        """Go on with what has come meanwhile."""
+        self._full = False
+        session = self._session
+        if session is None:
+            return
+        try:
+            session.go_on()
+        except Exception as error:
+            self._give_up(session, error)
+
+    def _give_up(self, session: ServerSession, error: Exception) -> None:
+        """End a session because of an error in it."""
+        if isinstance(error, ProtocolError):
             log.warning("closing a connection of %s: %s", session.description, error)
             self._end(session, error.code, str(error))
-        except Exception as error:
+        else:
             log.error("closing a connection of %s", session.description, exc_info=error)
             self._end(session, SessionLost.code, "the server failed; its log says more")
 
@@ -199,6 +225,8 @@ class _Connection(asyncio.Protocol):
             return
         self._handshake = None
         agreed = handshake.agreed
+        # A client that reads never has more to read than the session keeps for it.
+        self._transport.set_write_buffer_limits(high=OUTPUT)
         self._transport.write(welcome)
         try:
             session.attach(
@@ -212,6 +240,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._session = session
+        if self._full:  # what was sent again was that much
+            session.hold_back()
         server.carriers.add(self)
         if self._pidfd >= 0:
             server.watch_client(hello.client, self._pidfd)
@@ -223,6 +253,8 @@ class _Connection(asyncio.Protocol):
         self._handshake = None
         self._server.carriers.discard(self)
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._server.loop.call_later(LAST_WORDS_SECONDS, self._transport.abort)
 
     def _done(self) -> None:
         self._server.pending.discard(self)

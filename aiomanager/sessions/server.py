@@ -65,7 +65,8 @@ _KEEP: Final = bytes((0x93, KEEP))
 _LONE_CALLS: Final = tuple(header + bytes((0x97, CALL)) for header in HEADERS)
 """How short frames with a call begin, by the size of their payload."""
 OUTPUT: Final = 1 << 23
-"""A session with so many bytes of unconfirmed answers executes nothing until some are confirmed."""
+"""A session with so many bytes of unconfirmed answers executes nothing until some are confirmed.
+Nor should one whose connection has so many to write: who confirms answers may not read them."""
 MAX_ID: Final = 2**53 - 1
 MESSAGE: Final = 4096
 """Characters of an error's message that travel."""
@@ -128,6 +129,7 @@ class ServerSession(Holder):
         "_inbox",
         "_inbox_bytes",
         "_last_kept",
+        "_most",
         "_output",
         "_quiet",
         "_read",
@@ -178,6 +180,8 @@ class ServerSession(Holder):
         self._read = 0
         """How many messages a client had read that died; its grants in these are kept."""
         self._output: list[bytes] = []
+        self._most = OUTPUT
+        """It executes as long as no more bytes of answers are unconfirmed; -1: not at all."""
         self._quiet = False
         """Whether a call that comes now can be carried out at once: nothing that came is before it,
         and a connection carries the session. Set by `_look` alone, and unset when that may
@@ -219,6 +223,7 @@ class ServerSession(Holder):
             self._expiry.cancel()
             self._expiry = None
         self._output.clear()
+        self._most = OUTPUT
         self._inbox.clear()
         self._inbox_bytes = 0
         self._frames = FrameBuffer(self._core.limits["frame"])
@@ -251,6 +256,28 @@ class ServerSession(Holder):
         for call in self._calls.values():
             call.waiter.suspend()
         self._expiry = self._core.hands.call_later(self.grace, self._expire)
+
+    def hold_back(self) -> None:
+        """Execute nothing more: what was written waits to be read."""
+        self._most = -1
+        self._quiet = False
+
+    def go_on(self) -> None:
+        """Execute again: the most part of what was written is on its way.
+
+        Raises:
+            ProtocolError: as `receive_data`.
+        """
+        self._most = OUTPUT
+        if self._write is None:
+            return
+        try:
+            self._work_off()
+            if self.stream.ack_due:
+                self._put_out(frame(encode([ACK, self.stream.tell()])))
+        finally:
+            self._look()
+            self._core.flush()
 
     @property
     def unconfirmed(self) -> bool:
@@ -448,19 +475,24 @@ class ServerSession(Holder):
             return
         stream = self.stream
         inbox = self._inbox
+        written = stream.sent
         self._dirty = True  # its own output is written at the end here
         try:
             for payload in payloads:
                 message = decode(payload)
                 kind = message[0]
+                ack = message[1]
+                if ack > stream.acknowledged:
+                    if ack > written:
+                        raise ProtocolError(
+                            f"message {ack} was acknowledged, only {written} were written"
+                        )
+                    stream.acknowledge(ack)
                 if kind >= FIRST_UNSEQUENCED:
-                    stream.acknowledge(message[1])
                     self._work_off()
                     continue
                 # As stream.receive(), without the call.
-                if message[1] > stream.acknowledged:
-                    stream.acknowledge(message[1])
-                if inbox or self._rest or stream.kept_bytes > OUTPUT:
+                if inbox or self._rest or stream.kept_bytes > self._most:
                     inbox.append((message, len(payload)))
                     self._inbox_bytes += len(payload)
                     self._work_off()
@@ -488,10 +520,10 @@ class ServerSession(Holder):
         # more. If the connection is lost before that, it comes again.
         stream = self.stream
         inbox = self._inbox
-        while self._rest and stream.kept_bytes <= OUTPUT and not self.ended:
+        while self._rest and stream.kept_bytes <= self._most and not self.ended:
             rest, self._rest = self._rest, []
             self._call_many(rest)
-        while inbox and not self._rest and stream.kept_bytes <= OUTPUT and not self.ended:
+        while inbox and not self._rest and stream.kept_bytes <= self._most and not self.ended:
             message, size = inbox.popleft()
             self._inbox_bytes -= size
             stream.received += 1
@@ -570,7 +602,7 @@ class ServerSession(Holder):
         self._last_kept = None
         try:
             for number, item in enumerate(cast("list[Any]", items)):
-                if stream.kept_bytes > OUTPUT:
+                if stream.kept_bytes > self._most:
                     self._rest = items[number:]
                     break
                 # What answers at once is carried out here, in fewer steps than by _run().
@@ -844,7 +876,12 @@ class ServerSession(Holder):
         """See whether a call that comes now can be carried out at once."""
         frames = self._frames
         self._quiet = self._write is not None and not (
-            frames.rest or frames.missing or self._inbox or self._rest or self.ended
+            frames.rest
+            or frames.missing
+            or self._inbox
+            or self._rest
+            or self._most < 0
+            or self.ended
         )
 
     @property

@@ -765,6 +765,94 @@ def test_who_sends_on_and_on_is_stopped(line: Line) -> None:
     assert len(line.session._inbox) < 10**6
 
 
+# A connection that takes no more
+
+
+def test_nothing_is_executed_while_what_was_written_is_not_read(line: Line) -> None:
+    log = line.make("list", [])
+    received = line.session.stream.received
+    line.session.hold_back()
+    # One that comes alone, several in one piece, a batch.
+    assert line.send([CALL, 51, log, "append", [1], 0]) == []
+    assert line.send([CALL, 52, log, "append", [2], 0], [POST, 53, log, "append", [3], 0]) == []
+    assert line.send([CALLS, [[54, log, "append", [4], 0], [55, log, "append", [5], 0]]]) == []
+    assert line.session.stream.received == received
+    line.session.go_on()
+    assert [answer[0] for answer in line.got] == [RESULT, RESULT, RESULTS]
+    assert line.session.stream.received == received + 4
+    assert line.value(log, "copy") == [1, 2, 3, 4, 5]
+
+
+def test_it_goes_on_when_both_answers_and_connection_have_room(
+    line: Line, small_output: None
+) -> None:
+    log = fill(line)
+    line.session.hold_back()
+    line.send([CALL, 51, log, "append", [1], 0])
+    line.session.go_on()
+    assert line.got == []
+    line.session.hold_back()
+    line.received += 1
+    assert line.send([ACK]) == []
+    line.session.go_on()
+    assert [answer[2] for answer in line.got] == [51]
+
+
+def test_who_held_back_is_told_how_much_was_received(line: Line) -> None:
+    log = line.make("list", [])
+    posts = [[POST, 100 + number, log, "append", [1], 0] for number in range(ACK_FRAMES)]
+    line.session.hold_back()
+    assert line.send(*posts) == []
+    line.session.go_on()
+    assert line.got == [[ACK, 1 + ACK_FRAMES]]
+
+
+def test_what_others_cause_is_told_though_nothing_is_executed(world: World, line: Line) -> None:
+    event = line.make("Event")
+    line.call(event, "wait")
+    line.session.hold_back()
+    line.got.clear()
+    world.line().call(event, "set")
+    assert [answer[0] for answer in line.got] == [RESULT]
+
+
+def test_a_new_connection_takes_everything_again(world: World, line: Line) -> None:
+    log = line.make("list", [])
+    line.session.hold_back()
+    line.send([CALL, 51, log, "append", [1], 0])
+    line.session.detach()
+    line.session.go_on()  # by the old connection
+    line.incoming = FrameBuffer(1 << 30)
+    resumed(world, line, line.received, 1)
+    line.attach(line.received)
+    assert [answer[2] for answer in line.send([CALL, 51, log, "append", [1], 0])] == [51]
+    assert line.value(log, "copy") == [1]
+
+
+def test_what_waits_and_is_out_of_order_is_told_to_who_goes_on(line: Line) -> None:
+    line.session.hold_back()
+    line.send([CALLS, "nothing"])
+    with pytest.raises(BadEncoding):
+        line.session.go_on()
+
+
+def test_who_confirms_what_he_cannot_have_read_breaks_the_protocol(line: Line) -> None:
+    # The second call was written before the answer of the first one, which it confirms.
+    calls = (
+        encode([CALL, line.received, 51, 0, "names", [], 0]),
+        encode([CALL, line.received + 1, 52, 0, "names", [], 0]),
+    )
+    with pytest.raises(ProtocolError, match="only 0 were written"):
+        line.send_bytes(b"".join(map(frame, calls)))
+
+
+@pytest.mark.parametrize("kind", [ACK, BYE])
+def test_nor_may_another_message_confirm_it(line: Line, kind: int) -> None:
+    call = encode([CALL, line.received, 51, 0, "names", [], 0])
+    with pytest.raises(ProtocolError, match="only 0 were written"):
+        line.send_bytes(frame(call) + frame(encode([kind, line.received + 1])))
+
+
 # Connections
 
 
