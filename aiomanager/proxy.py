@@ -95,6 +95,8 @@ class ReferenceBook(Protocol):
 
     epoch: int
     """Changes when the server no longer counts what it counted before: after a fork, say."""
+    forks: int
+    """How often this process has forked: a child has the references of before, too."""
 
     def drop(self, reference: "Reference", /) -> None:
         """Tell the server with a later call that a reference is gone; called by finalizers."""
@@ -104,11 +106,12 @@ class ReferenceBook(Protocol):
 class Reference:
     """One counted reference to an object on the server: while it lives, so does the object."""
 
-    __slots__ = ("__weakref__", "book", "epoch", "object_id")
+    __slots__ = ("__weakref__", "book", "epoch", "forks", "object_id")
 
     def __init__(self, book: ReferenceBook, object_id: int, epoch: int) -> None:
         self.book = book
         self.object_id = object_id
+        self.forks = book.forks
         self.epoch = epoch
         """The book's epoch in which the server counted this reference; 0: not yet."""
 

@@ -4,6 +4,7 @@ Nothing here connects, sends or waits.
 """
 
 import errno
+import math
 import os
 import socket
 import struct
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from aiomanager.client._process import AGENT, Forkable, epochs, host, watch_fork
@@ -61,13 +62,15 @@ __all__ = (
 )
 
 LENT: Final = 300.0
-"""Seconds for which a process keeps the object of a proxy that it pickled."""
+"""Seconds for which a process keeps the object of a proxy that it pickled, or had as it forked."""
 READ: Final = 1 << 16
 """How many bytes are read at a time, into a buffer that is made for each read: in some programs
 glibc maps and unmaps one of more than 128 kB anew each time."""
 MIN_KEY: Final = 16
 _MAKERS: Final = (Manager.create, Manager.named)
 """Their result is the id of an object, which the server has counted for this client."""
+
+T = TypeVar("T")
 
 
 class Endpoint(NamedTuple):
@@ -223,7 +226,17 @@ def tune(sock: socket.socket, address: Address) -> None:
 
 
 class Book(Forkable):
-    """The references that one server counts for this process, whichever session said so."""
+    """The references that one server counts for this process, whichever session said so.
+
+    What others may be about to count for themselves is kept for a while: what was pickled, and what
+    is dropped soon after a fork though it was there before. (A process of multiprocessing that is
+    forked gets its arguments as they are, and its parent forgets them.) Nothing wakes up to let go
+    of it: whatever is done with references then does so.
+    """
+
+    forks: int = 0
+    last_fork: float = -math.inf
+    """When that was; both are of the process, not of one book."""
 
     def __init__(self) -> None:
         self.client = os.urandom(16)
@@ -234,6 +247,8 @@ class Book(Forkable):
         self._server = b""
         self._sessions: set[bytes] = set()
         self._lent: deque[tuple[float, Reference]] = deque()
+        self.left: deque[tuple[float, int]] = deque()
+        """The objects of references that were dropped after a fork, by the time of that."""
         watch_fork(self)
 
     def after_fork(self) -> None:
@@ -262,14 +277,20 @@ class Book(Forkable):
         """Know that the server counts none of the references so far."""
         self.epoch = next(epochs)
         self.dropped.clear()
+        self.left.clear()
 
     def drop(self, reference: Reference) -> None:
         """Called by finalizers, at any moment: appending is all that is safe."""
-        if reference.epoch == self.epoch:
+        if reference.epoch != self.epoch:
+            return
+        if reference.forks != self.forks and time.monotonic() - self.last_fork < LENT:
+            self.left.append((self.last_fork, reference.object_id))
+        else:
             self.dropped.append(reference.object_id)
 
     def take_dropped(self) -> list[int]:
         """Return the objects of dropped references, once for each."""
+        self.take_back()
         found: list[int] = []
         try:
             while True:  # several threads take at a time
@@ -288,19 +309,49 @@ class Book(Forkable):
 
     def lend(self, reference: Reference) -> None:
         """Keep a reference alive for a while: its proxy was pickled for somebody."""
-        now = time.monotonic()
-        self._take_back(now)
-        self._lent.append((now, reference))
+        self.take_back()
+        self._lent.append((time.monotonic(), reference))
 
     @property
     def lends(self) -> bool:
-        """Whether the receiver of a pickled proxy may still be on its way."""
-        self._take_back(time.monotonic())
-        return bool(self._lent)
+        """Whether the receiver of a pickled proxy, or a forked child, may still be on its way."""
+        self.take_back()
+        return bool(self._lent) or time.monotonic() - self.last_fork < LENT
 
-    def _take_back(self, now: float) -> None:
-        while self._lent and self._lent[0][0] < now - LENT:
-            self._lent.popleft()
+    def take_back(self) -> None:
+        """Keep no longer what was kept for others long enough."""
+        if self._lent or self.left:
+            end = time.monotonic() - LENT
+            while _first(self._lent, end) is not None:
+                pass
+            while (object_id := _first(self.left, end)) is not None:
+                self.dropped.append(object_id)
+
+
+def _first(kept: deque[tuple[float, T]], end: float) -> T | None:
+    """Remove what comes first, if it was there before `end`, and return it."""
+    try:
+        entry = kept[0]
+        if entry[0] < end:
+            kept.remove(entry)
+            return entry[1]
+    except (IndexError, ValueError):
+        pass  # another thread was here
+    return None
+
+
+def _before_fork() -> None:
+    # Before, as other threads of the parent go on while it is forked.
+    Book.forks += 1
+    Book.last_fork = time.monotonic()
+
+
+def _after_fork() -> None:
+    Book.last_fork = -math.inf  # of the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 class _Here(threading.local):
@@ -451,7 +502,10 @@ class ChannelBase(Forkable, Channel):
 
     def counted(self, object_id: int) -> Reference:
         """Return a reference that the server has counted already."""
-        return Reference(self.book, object_id, self.book.epoch)
+        book = self.book
+        if book.left:
+            book.take_back()
+        return Reference(book, object_id, book.epoch)
 
     def discard(self, plan: Plan, wire: Any) -> None:
         """Let go of the objects in a result that nobody gets: the server has counted them."""

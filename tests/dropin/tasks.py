@@ -107,3 +107,9 @@ def make_and_end(d: Any, number: int) -> None:
 
 
 kept: list[Any] = []
+
+
+def use_later(go: Any, q: Any, done: Any) -> None:
+    go.wait()
+    q.put("used")
+    done.put(q.get())

@@ -1,5 +1,6 @@
 """The drop-in's proxies in children of every start method, in pools and executors."""
 
+import gc
 import multiprocessing
 import os
 import time
@@ -46,6 +47,18 @@ def test_executor(method: str, context: Any, ours: Any) -> None:
         for future in [executor.submit(tasks.add_locked, d, lock) for _ in range(10)]:
             future.result(SECONDS)
     assert d["n"] == 10
+
+
+def test_arguments_that_the_parent_forgets(method: str, context: Any, ours: Any) -> None:
+    go, done = ours.Event(), ours.Queue()
+    # Its start() forgets the arguments; under fork nothing was pickled.
+    process = context.Process(target=tasks.use_later, args=(go, ours.Queue(), done))
+    process.start()
+    gc.collect()
+    go.set()
+    assert done.get(timeout=SECONDS) == "used"
+    process.join(SECONDS)
+    assert process.exitcode == 0
 
 
 def test_thread_pool(method: str, context: Any, ours: Any) -> None:

@@ -134,7 +134,7 @@ class Parked:
 class Rig:
     """What both rigs share: who acts, time, and the shape of a channel."""
 
-    epoch = 0
+    epoch = forks = 0
 
     def __init__(self) -> None:
         self.clock = Clock()

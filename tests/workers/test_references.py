@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import multiprocessing
+import os
 import pickle
 import threading
 from typing import Any
@@ -13,7 +14,9 @@ import aiomanager.sync
 from aiomanager.client import _channel
 
 from . import tasks
-from .helpers import SECONDS, until
+from .helpers import FORKING, SECONDS, output_of, until
+
+pytestmark = pytest.mark.filterwarnings(FORKING)
 
 
 def objects(manager: aiomanager.sync.Manager) -> int:
@@ -103,6 +106,100 @@ def test_a_proxy_that_is_dropped_at_once(manager: aiomanager.sync.Manager) -> No
         results = [pool.apply_async(tasks.length, (manager.dict({i: i}),)) for i in range(20)]
         gc.collect()
         assert [result.get(SECONDS) for result in results] == [1] * 20
+
+
+def nothing() -> None:
+    pass
+
+
+def forked() -> None:
+    """Fork once."""
+    process = multiprocessing.get_context("fork").Process(target=nothing)
+    process.start()
+    process.join(SECONDS)
+
+
+def use_later(go: int, q: Any, done: Any) -> None:
+    os.read(go, 1)
+    q.put(1)
+    done.put(q.get())
+
+
+def test_what_a_child_was_forked_with_lives_though_its_parent_forgets_it(
+    manager: aiomanager.sync.Manager,
+) -> None:
+    done: Any = manager.Queue()
+    gate, go = os.pipe()
+    try:
+        # Its start() forgets the arguments, which are nowhere else.
+        process = multiprocessing.get_context("fork").Process(
+            target=use_later, args=(gate, manager.Queue(), done)
+        )
+        process.start()
+        objects(manager)
+        os.write(go, b"!")
+        assert done.get(timeout=SECONDS) == 1
+        process.join(SECONDS)
+        assert process.exitcode == 0
+    finally:
+        os.close(gate)
+        os.close(go)
+
+
+def test_what_is_made_after_a_fork_is_released_at_once(manager: aiomanager.sync.Manager) -> None:
+    forked()
+    before = objects(manager)
+    d: Any = manager.dict()
+    del d
+    assert objects(manager) == before
+
+
+def test_what_was_there_at_a_fork_is_not_kept_for_ever(
+    manager: aiomanager.sync.Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = objects(manager)
+    first, second = manager.dict(), manager.dict()
+    forked()
+    del first
+    assert objects(manager) == before + 2
+    monkeypatch.setattr(_channel, "LENT", 0.0)
+    del second  # the fork was long ago now
+    assert objects(manager) == before
+
+
+def test_making_an_object_is_enough_to_let_go_of_others(
+    manager: aiomanager.sync.Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = objects(manager)
+    first = manager.dict()
+    forked()
+    del first
+    assert objects(manager) == before + 1
+    monkeypatch.setattr(_channel, "LENT", 0.0)
+    assert objects(manager) == before + 1
+    second = manager.dict()
+    assert objects(manager) == before + 1
+    del second
+
+
+AN_ORPHAN = """
+import os, sys, aiomanager.sync
+manager = aiomanager.sync.connect(sys.argv[1])
+d = manager.dict(n=1)
+ended, ends = os.pipe()
+if os.fork():
+    sys.exit()
+os.close(ends)
+os.read(ended, 1)
+print(d.increment("n"), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_child_outlives_the_parent_that_it_was_forked_by(
+    manager: aiomanager.sync.Manager,
+) -> None:
+    assert output_of(AN_ORPHAN, manager.url) == "2\n"
 
 
 def test_a_proxy_whose_sender_ended(manager: aiomanager.sync.Manager) -> None:
