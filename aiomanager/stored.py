@@ -284,9 +284,13 @@ def version_of(value: Any) -> bytes:
         data = _spelled(value.open() if isinstance(value, Stored) else value)
     if len(data) <= _SHORT:
         return cast("bytes", data)
+    return b"\xc1\xc1" + _digest(data)
+
+
+def _digest(data: bytes) -> bytes:
     from hashlib import blake2b  # only who makes versions pays for it
 
-    return b"\xc1\xc1" + blake2b(data, digest_size=16).digest()
+    return blake2b(data, digest_size=16).digest()
 
 
 _SHORT: Final = 64

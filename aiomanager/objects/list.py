@@ -228,6 +228,17 @@ class List(Nested, Generic[V], name="list"):
 
     @remove.fallback
     def _remove(self, value: Any) -> Generator[Any, Any, None]:
+        for _ in range(_QUICK):
+            whole, items = yield self.copy_versioned()
+            if value not in items:
+                raise ValueError("list.remove(x): x not in list")
+            order = list(range(len(items)))
+            del order[items.index(value)]
+            try:
+                yield self.rearrange(order, whole)
+            except VersionConflict:
+                continue
+            return
         tries = Tries("remove", "values had come in that were never seen", 100)
         equal: dict[bytes, bool] = {}
         while True:
@@ -276,11 +287,12 @@ class List(Nested, Generic[V], name="list"):
 
     @composite
     def sort(self, *, key: Any = None, reverse: bool = False) -> Generator[Any, Any, None]:
-        """Sort the values in place; a `key` function is called in the client, once for each.
+        """Sort the values in place; a `key` function is called in the client.
 
-        The server puts its own values in the order that the client found for them, if it knows
-        all of them, in one step. For values that have come in meanwhile and were never seen, it
-        asks again; so writers who append, remove or move known values do not hold a sort up.
+        The server puts its own values in the order that the client found for them, in one step. If
+        the list was changed meanwhile, the client tries again, from the third time on by the
+        values: then it is asked only for those that have come in and were never seen, and who
+        appends, removes or moves known values does not hold a sort up.
 
         Raises:
             TypeError: two values have no order.
@@ -294,6 +306,15 @@ class List(Nested, Generic[V], name="list"):
                 pass  # values that only the client can open may still have an order there
             else:
                 return
+        for _ in range(_QUICK):
+            whole, items = yield self.copy_versioned()
+            keys = items if key is None else [key(item) for item in items]
+            order = sorted(range(len(items)), key=keys.__getitem__, reverse=reverse)
+            try:
+                yield self.rearrange(order, whole)
+            except VersionConflict:
+                continue
+            return
         tries = Tries("sort", "values had come in that were never seen", 100)
         keyed: list[tuple[bytes, Any]] = []
         while True:
@@ -302,6 +323,29 @@ class List(Nested, Generic[V], name="list"):
                 return
             tries.again()
             keyed += [(at, value if key is None else key(value)) for at, value in unranked]
+
+    @fresh
+    @reads
+    def copy_versioned(self) -> tuple[int, list[V]]:
+        """Return the version of the list, that of get_version, and its values."""
+        return self.version, list(self._items)
+
+    @writes
+    def rearrange(self, order: list[int], version: int) -> None:
+        """Keep the values at these positions, in this order, if the list still has this version.
+
+        Raises:
+            VersionConflict: the list has changed since it had this version, that of get_version.
+            ValueError: a position is not there, or comes twice.
+        """
+        if version != self.version:
+            raise VersionConflict(f"the list is at version {self.version}, not {version}")
+        items = self._items
+        if len(set(order)) < len(order) or (
+            order and not 0 <= min(order) <= max(order) < len(items)
+        ):
+            raise ValueError("each position must be there, and come once")
+        items[:] = [items[position] for position in order]
 
     @writes
     def sort_ranked(
@@ -432,6 +476,10 @@ class List(Nested, Generic[V], name="list"):
     def _live_set(self, put: Put, index: int, value: Any) -> None:
         if not assigned_back(value, cast("Any", self), index):
             self.set(index, value)
+
+
+_QUICK = 2
+"""How often a list is guarded as a whole, which is quick, before its values are one by one."""
 
 
 def _ranks(keyed: list[tuple[bytes, Any]]) -> dict[bytes, int]:

@@ -409,6 +409,14 @@ async def list_order_and_versions(rig: Rig) -> None:
     await fails(rig, VersionConflict, items.set_versioned, 3, "z", version)
     await fails(rig, IndexError, items.set_versioned, 4, "z", version)
     await fails(rig, IndexError, items.get_versioned, 4)
+    whole, copy = await rig.do(items.copy_versioned())
+    assert copy == [1, 2, 3, "y"]
+    for order in ([0, 0, 1, 2], [0, 1, 2, 4], [-1, 0, 1, 2]):
+        await fails(rig, ValueError, items.rearrange, order, whole)
+    await rig.do(items.rearrange([3, 0, 2], whole))
+    await fails(rig, VersionConflict, items.rearrange, [], whole)
+    assert await rig.do(items.copy()) == ["y", 1, 3]
+    await rig.do(items.set_slice(copy))
     unranked = await rig.do(items.sort_ranked({}))
     assert [value for _, value in unranked] == [1, 2, 3, "y"]
     ranks = {version: 1 if value == "y" else 2 for version, value in unranked}

@@ -32,7 +32,9 @@ class Meddler:
     It must be there before the proxies are.
     """
 
-    STORING = frozenset({"set_versioned", "update_nested_versioned", "sort_ranked", "remove_known"})
+    STORING = frozenset(
+        {"set_versioned", "update_nested_versioned", "rearrange", "sort_ranked", "remove_known"}
+    )
 
     def __init__(self, rig: Rig) -> None:
         self.times = 0
@@ -156,16 +158,26 @@ def test_a_sort_looks_again_only_at_what_is_new(rig: Rig) -> None:
 
     def meddle(time: int) -> None:
         items.append("a")
-        if time == 2:
+        if time < 3:
+            key.given.clear()
+        elif time == 4:
             items.insert(0, "eeeee")
-        elif time > 2:
+        elif time > 4:
             items.pop(0)  # what is gone, or moves, is known
             items.insert(2, "eeeee")
 
     meddler.meddle = meddle
     items.sort(key=key)
-    assert items.copy() == ["a", "a", "a", "a", "bb", "ccc", "dddd", "eeeee"]
-    assert sorted(key.given) == ["a", "a", "bb", "ccc", "dddd", "eeeee"]
+    assert items.copy() == [*"aaaaaa", "bb", "ccc", "dddd", "eeeee"]
+    assert sorted(key.given) == [*"aaaa", "bb", "ccc", "dddd", "eeeee"]
+
+
+def test_a_list_that_nobody_else_writes_is_sorted_at_once(rig: Rig) -> None:
+    meddler = Meddler(rig)
+    items = rig.make(List, ["ccc", "a", "bb"])
+    key = Calls(len)
+    items.sort(key=key)
+    assert (items.copy(), key.given, meddler.times) == (["a", "bb", "ccc"], ["ccc", "a", "bb"], 1)
 
 
 def test_a_sort_is_stable_and_fails_as_python_s_own(rig: Rig) -> None:
@@ -192,8 +204,8 @@ def test_a_removal_is_not_held_up_by_what_is_known() -> None:
     items = rig.make(List, [Near(0), Near(1), Near(2), Near(1)])
     meddler.meddle = lambda time: (items.append(Near(time)), items.insert(0, Near(2)))
     items.remove(Near(1, "x"))
-    assert items.copy() == [Near(2), Near(2), Near(0), Near(2), Near(1), Near(1), Near(2)]
-    assert meddler.times == 2
+    assert [near.x for near in items.copy()] == [2, 2, 2, 2, 0, 2, 1, 1, 2, 3, 4]
+    assert meddler.times == 4
     meddler.next()
     with pytest.raises(ValueError, match="not in list"):
         items.remove(Near(7))
@@ -203,10 +215,11 @@ def test_a_value_that_is_new_is_looked_at_before_one_behind_it_is_removed() -> N
     rig = SessionRig()
     meddler = Meddler(rig)
     items = rig.make(List, [Point(1)])
-    meddler.next(lambda: None, lambda: items.insert(0, AlwaysEqual(5)))
+    again = (lambda: items.append(Point(2)), lambda: items.pop())
+    meddler.next(*again, lambda: None, lambda: items.insert(0, AlwaysEqual(5)))
     items.remove(AlwaysEqual(7))
     assert items.copy() == [Point(1)]
-    assert meddler.times == 3
+    assert meddler.times == 5
 
 
 # Writers of the same value
@@ -305,7 +318,7 @@ def test_one_that_cannot_get_through_ends_by_an_error_that_says_so(rig: Rig) -> 
         calls = Calls(lambda old, write=write: write())
         with pytest.raises(VersionConflict, match=rf"^{what} was tried 1000? times.*Lock$"):
             call(calls)
-        assert 100 <= len(calls.given) <= 1000
+        assert 100 <= len(calls.given) <= 3000
     assert (d.get("a"), value.get(), namespace.get("a")) == (1000, 1000, 1000)
 
 
