@@ -214,7 +214,10 @@ def test_every_value_comes_back_with_its_exact_types(value: Any) -> None:
 @given(anything)
 def test_the_server_opens_and_packs_without_a_change(value: Any) -> None:
     packed = client.encode(value)
-    assert server.equal(packed, packed) or packed != packed
+    # A NaN is equal to nothing: a float, which travels as itself, a complex number, a Decimal.
+    assert server.equal(packed, packed) or (
+        value.is_nan() if isinstance(value, decimal.Decimal) else value != value
+    )
     if type(packed) is bytes:
         tree = server.open(packed)
         again = server.pack(tree, None)
