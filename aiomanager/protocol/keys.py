@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import gcd
+from types import FunctionType
 from typing import Any, Final, TypeAlias, cast
 
 from aiomanager.errors import BadEncoding, BadKey, TooLarge
@@ -364,7 +365,9 @@ _NUMPY_ITEMS: Final[frozenset[type]] = frozenset({bool, int, float, complex, str
 
 
 def _class_name(kind: type[Any]) -> bytes:
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    # What is the main script to its own process is __mp_main__ to the children of multiprocessing.
+    module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
+    name = f"{module}.{kind.__qualname__}"
     if "<locals>" in name:
         raise BadKey(f"{name} cannot be in a key: a class inside a function has no lasting name")
     return _pack(name)
@@ -386,12 +389,14 @@ def _compared_fields(kind: type[Any]) -> list[str] | None:
 
 
 def _pickle(key: object) -> bytes:
-    """Pickle without a memo: which parts are one object must not show in the bytes."""
+    """Pickle a key so that another process makes the same bytes of it; nobody ever opens them.
+
+    Without a memo: which parts are one object must not show in the bytes.
+    """
     import io
-    import pickle
 
     stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, 5)
+    pickler = _pickler_type()(stream, 5)
     pickler.fast = True
     try:
         pickler.dump(key)
@@ -402,6 +407,37 @@ def _pickle(key: object) -> bytes:
             f"({type(error).__name__}: {error})"
         ) from error
     return stream.getvalue()
+
+
+_picklers: Final[list[Any]] = []
+
+
+def _pickler_type() -> Any:
+    """Return the pickler of keys; who has no such keys does not import pickle for them."""
+    if not _picklers:
+        import pickle
+
+        class KeyPickler(pickle.Pickler):
+            def reducer_override(self, obj: Any) -> Any:
+                return _reduced(obj)
+
+        _picklers.append(KeyPickler)
+    return _picklers[0]
+
+
+def _reduced(part: Any) -> Any:
+    """Return what a part of a pickled key is taken apart to; NotImplemented: what pickle does."""
+    if isinstance(part, type | FunctionType):
+        name: str = part.__qualname__
+        if part.__module__ not in ("__main__", "__mp_main__") or "<locals>" in name:
+            return NotImplemented
+        return _main_name, (name,)  # the same in the main process and in its children
+    return NotImplemented
+
+
+def _main_name(name: str) -> str:
+    """Stand for a class or function of the main script in the pickle of a key."""
+    return name
 
 
 class KeyCodec:

@@ -807,7 +807,12 @@ def _open_pickle(codec: "_Base", data: bytes | memoryview) -> Any:
     import pickle
 
     try:
-        return pickle.loads(data)
+        try:
+            return pickle.loads(data)
+        except ModuleNotFoundError as error:
+            if error.name != "__mp_main__":
+                raise
+            return _open_from_child(data)
     except (pickle.UnpicklingError, EOFError) as error:
         raise BadEncoding(f"not a complete pickle: {error}") from None
     except Exception as error:
@@ -817,6 +822,21 @@ def _open_pickle(codec: "_Base", data: bytes | memoryview) -> Any:
             "unpickle what it pickles."
         )
         raise _InsideError(error) from None
+
+
+def _open_from_child(data: bytes | memoryview) -> Any:
+    """Open a pickle from a child of multiprocessing, for which the main script has another name.
+
+    Wherever multiprocessing is imported the script has both names, so this is for elsewhere.
+    """
+    import io
+    import pickle
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return super().find_class("__main__" if module == "__mp_main__" else module, name)
+
+    return Unpickler(io.BytesIO(data)).load()
 
 
 def _read_str(codec: "_Base", data: bytes, load: _Load) -> str:

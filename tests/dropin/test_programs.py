@@ -18,7 +18,9 @@ SERVERS = {"cache_server": ("server", "first", "second"), "queues_over_tcp": ("m
 
 GUARD = '\nif __name__ == "__main__":\n'
 # Where it matters that the fork server is a third process; it is slow for all.
-WITH_FORKSERVER = frozenset({"nested_proxies", "own_class", "joinable_queue", "executor"})
+WITH_FORKSERVER = frozenset(
+    {"nested_proxies", "own_class", "joinable_queue", "executor", "keys_of_the_main_script"}
+)
 PORT = "50000"
 
 
@@ -81,7 +83,7 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_programs() -> None:
-    assert len(SINGLE) >= 38
+    assert len(SINGLE) >= 39
     assert {path.parent.name for path in PROGRAMS.glob("*/*.py")} == set(SERVERS)
 
 
