@@ -332,9 +332,10 @@ def _unknown(codec: "KeyCodec", key: Any, depth: int) -> Canonical:
     fields = _compared_fields(kind)
     if fields is not None:
         values = [getattr(key, name) for name in fields]
-        items, _ = _elements(codec, values, depth)
-        payload = array_of([_pack(_LANGUAGE), _class_name(kind), array_of(items)])
-        return pack_ext(DATACLASS, payload), False
+        return _record(codec, _class_name(kind), values, depth), False
+    path = _path(codec, key, depth)
+    if path is not None:
+        return path, False
     for base in kind.__mro__[1:]:
         spell = _spell_of(base)
         if spell is not None and spell is not _unhashable:
@@ -356,9 +357,30 @@ def _unknown(codec: "KeyCodec", key: Any, depth: int) -> Canonical:
             f"a {kind.__module__}.{kind.__qualname__} has no identity that other processes know; "
             "use a string, number, tuple, enum member or frozen dataclass as the key"
         )
-    return pack_ext(PICKLED, array_of([_pack(_LANGUAGE), _pack("pickle"), _pack(_pickle(key))])), (
-        False
-    )
+    return pack_ext(
+        PICKLED, array_of([_pack(_LANGUAGE), _pack("pickle"), _pack(_pickle(codec, key))])
+    ), (False)
+
+
+def _record(codec: "KeyCodec", name: bytes, fields: list[Any], depth: int) -> bytes:
+    """Return the canonical bytes of a record: the packed name of its class, and its fields."""
+    items, _ = _elements(codec, fields, depth)
+    return pack_ext(DATACLASS, array_of([_pack(_LANGUAGE), name, array_of(items)]))
+
+
+def _path(codec: "KeyCodec", key: Any, depth: int) -> bytes | None:
+    """Return the canonical bytes of a path of pathlib; None of anything else.
+
+    Equal paths pickle differently, by how they were made, and their classes have moved.
+    """
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is None or not isinstance(key, pathlib.PurePath):
+        return None
+    for base in (pathlib.PurePosixPath, pathlib.PureWindowsPath):
+        if isinstance(key, base) and _same_as(_kind_of(key), base):
+            text = str(key) if base is pathlib.PurePosixPath else str(key).lower()
+            return _record(codec, _pack(f"pathlib.{base.__name__}"), [text], depth)
+    return None
 
 
 _NUMPY_ITEMS: Final[frozenset[type]] = frozenset({bool, int, float, complex, str, bytes})
@@ -388,8 +410,8 @@ def _compared_fields(kind: type[Any]) -> list[str] | None:
     return [field.name for field in sys.modules["dataclasses"].fields(kind) if field.compare]
 
 
-def _pickle(key: object) -> bytes:
-    """Pickle a key so that another process makes the same bytes of it; nobody ever opens them.
+def _pickle(codec: "KeyCodec", key: object) -> bytes:
+    """Pickle a key so that equal ones, in any process, have equal bytes; nobody ever opens them.
 
     Without a memo: which parts are one object must not show in the bytes.
     """
@@ -398,6 +420,7 @@ def _pickle(key: object) -> bytes:
     stream = io.BytesIO()
     pickler = _pickler_type()(stream, 5)
     pickler.fast = True
+    pickler.codec = codec
     try:
         pickler.dump(key)
     except Exception as error:
@@ -418,26 +441,88 @@ def _pickler_type() -> Any:
         import pickle
 
         class KeyPickler(pickle.Pickler):
+            codec: KeyCodec
+
             def reducer_override(self, obj: Any) -> Any:
-                return _reduced(obj)
+                return _reduced(self.codec, obj)
 
         _picklers.append(KeyPickler)
     return _picklers[0]
 
 
-def _reduced(part: Any) -> Any:
+_object = cast("Any", object)
+
+
+def _reduced(codec: "KeyCodec", part: Any) -> Any:
     """Return what a part of a pickled key is taken apart to; NotImplemented: what pickle does."""
+    kind: Any = _kind_of(part)
     if isinstance(part, type | FunctionType):
         name: str = part.__qualname__
         if part.__module__ not in ("__main__", "__mp_main__") or "<locals>" in name:
             return NotImplemented
-        return _main_name, (name,)  # the same in the main process and in its children
-    return NotImplemented
+        return _stands_for, (name,)  # the same in the main process and in its children
+    path = _path(codec, part, 0)
+    if path is not None:
+        return _stands_for, (path,)
+    if (
+        kind.__reduce_ex__ is not _object.__reduce_ex__
+        or kind.__reduce__ is not _object.__reduce__
+        or kind in sys.modules["copyreg"].dispatch_table
+    ):
+        return NotImplemented
+    make, arguments, *more = part.__reduce_ex__(5)
+    if more:
+        state: Any = more[0]
+        if type(state) is tuple and len(cast("tuple[Any, ...]", state)) == 2:  # with slots
+            more[0] = [_attributes(codec, kind, some) for some in cast("tuple[Any, ...]", state)]
+        else:
+            more[0] = _attributes(codec, kind, state)
+    return make, arguments, *more
 
 
-def _main_name(name: str) -> str:
-    """Stand for a class or function of the main script in the pickle of a key."""
+def _stands_for(name: object) -> object:
+    """Stand in the pickle of a key for what would be pickled in several ways."""
     return name
+
+
+def _attributes(codec: "KeyCodec", kind: type[Any], state: Any) -> Any:
+    """Return an object's attributes, in one order, without what its class only remembers."""
+    if type(state) is not dict:
+        return _comparable(codec, state)
+    named = cast("dict[Any, Any]", state)
+    return [
+        (name, _comparable(codec, named[name]))
+        for name in sorted(named, key=str)
+        if not _is_remembered(kind, name)
+    ]
+
+
+def _is_remembered(kind: type[Any], name: str) -> bool:
+    """Tell whether an attribute is in the place of what computes it: a `cached_property`, say."""
+    for base in kind.__mro__:
+        if name in base.__dict__:
+            member = _kind_of(base.__dict__[name])
+            return (
+                hasattr(member, "__get__")
+                and not hasattr(member, "__set__")
+                and member is not FunctionType
+            )
+    return False
+
+
+def _comparable(codec: "KeyCodec", value: Any) -> object:
+    """Return what is pickled of an attribute's value: one thing for all numbers that are equal."""
+    kind: Any = _kind_of(value)
+    if kind is tuple or kind is list:
+        return cast("object", kind(_comparable(codec, item) for item in value))
+    if kind is frozenset or kind is set:
+        return "set", sorted(codec.canonical(item, 0)[0] for item in value)
+    if kind in (bool, int, float, complex) or _SPELL_LATER.get((kind.__module__, kind.__name__)):
+        try:
+            return "number", codec.canonical(value, 0)[0]
+        except (BadKey, TooLarge):  # NaN, say
+            return value
+    return value
 
 
 class KeyCodec:

@@ -6,8 +6,11 @@ import datetime
 import decimal
 import enum
 import fractions
+import functools
 import json
 import math
+import os
+import pathlib
 import random
 import sys
 import time
@@ -507,6 +510,112 @@ def test_pickled_keys() -> None:
 
 
 def pickling_target() -> None: ...
+
+
+class Pair:
+    """Compares two attributes; has others, and some only after use."""
+
+    def __init__(self, left: Any, right: Any) -> None:
+        self.left = left
+        self.right = right
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pair) and (self.left, self.right) == (other.left, other.right)
+
+    def __hash__(self) -> int:
+        return 0  # whatever is in them
+
+    @functools.cached_property
+    def both(self) -> list[Any]:
+        return [self.left, self.right]
+
+
+class Slots:
+    __slots__ = ("left", "right")
+    left: Any
+    right: Any
+    __hash__ = None  # type: ignore[assignment]
+
+
+class SlotPair(Slots):
+    __slots__ = ()
+
+    def __init__(self, left: Any, right: Any) -> None:
+        self.right = right
+        self.left = left
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def other_order(left: Any, right: Any) -> Pair:
+    pair = Pair(0, right)
+    del pair.left
+    pair.left = left
+    return pair
+
+
+def used(pair: Pair) -> Pair:
+    assert pair.both
+    return pair
+
+
+def pickled(key: Any) -> bytes:
+    wire = pickling.encode(key)
+    assert type(wire) is list
+    return bytes(check_key(wire))
+
+
+PATH = pathlib.PurePosixPath("/a")
+WORDS = frozenset(["spam", "eggs", "ham", "bacon"])
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (Pair(1, 2), used(Pair(1, 2))),
+        (Pair(1, 2), other_order(1, 2)),
+        (Pair(1, True), Pair(1.0, Decimal(1))),
+        (Pair((1, [2]), 0.5), Pair((1.0, [2.0]), Fraction(1, 2))),
+        (Pair(PATH / "b" / "c", 1), Pair(pathlib.PurePosixPath("/a/b/c"), 1)),
+        (Pair(WORDS, 1), Pair(frozenset(reversed(list(WORDS))), 1)),
+        (Pair(Pair(1, 2), 3), Pair(used(Pair(1.0, 2.0)), 3.0)),
+        (SlotPair(1, "a"), SlotPair(1.0, "a")),
+        (Pair(math.nan, 1), Pair(math.nan, 1)),
+    ],
+)
+def test_equal_objects_pickle_to_equal_keys(left: Any, right: Any) -> None:
+    assert pickled(left) == pickled(right)
+
+
+def test_other_objects_pickle_to_other_keys() -> None:
+    things = [Pair(1, 2), Pair(2, 1), Pair("1", 2), Pair(b"1", 2), Pair((1,), 2), Pair([1], 2)]
+    things += [Pair(frozenset([1]), 2), Pair(PATH, 2), Pair("/a", 2), Pair(Pair, 2), Pair(None, 2)]
+    things += [Pair(1, 0.5), Pair("number", 2)]
+    assert len({pickled(thing) for thing in things}) == len(things)
+    assert pickled(SlotPair(1, 2)) != pickled(Pair(1, 2))
+    loop = Pair(1, 2)
+    loop.left = frozenset([loop])
+    with pytest.raises(BadKey):
+        pickling.encode(loop)
+
+
+def test_paths() -> None:
+    path, windows = pathlib.PurePosixPath, pathlib.PureWindowsPath
+    assert (
+        canonical(path("/a") / "b")
+        == canonical(path("/a/b"))
+        == canonical(pathlib.PosixPath("/a//b/"))
+    )
+    assert canonical(windows("C:/A") / "b") == canonical(windows("c:\\a\\B"))
+    assert canonical(path("a")) != canonical(path("A"))
+    assert canonical(path("a")) != canonical(windows("a"))
+    assert canonical(path("a")) != canonical("a")
+    assert codec.decode(codec.encode(path("/a") / "b")) == path("/a/b")
+    surrogate = path(os.fsdecode(b"\xff"))
+    assert codec.decode(codec.encode(surrogate)) == surrogate
+    for check in (path("/a"), windows("C:\\A"), surrogate):
+        assert check_key(codec.encode(check)) == canonical(check)
 
 
 def test_numpy_scalars() -> None:

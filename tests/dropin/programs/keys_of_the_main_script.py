@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 from multiprocessing import Manager, Process
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -51,6 +52,8 @@ def keys():
     yield Pair(1, "x")
     yield Pair(Color.BLUE, Place(3, 4))
     yield Pair(Pair, function)
+    yield Pair(frozenset(["spam", "eggs", "ham"]), Path("/a") / "b")
+    yield Path("/a") / "b"
     yield Color
     yield function
     yield (Color.RED, 1)
@@ -75,5 +78,6 @@ if __name__ == "__main__":
         process.join()
         print([made.get(key) for key in keys()])
         print(all(key in made.copy() for key in keys()))
+        print(made[Path("/a/b")], made[Pair(frozenset(["ham", "eggs", "spam"]), Path("/a/b"))])
         print([type(key).__name__ for key in made])
         print(made.keys()[0] is Color.RED, made.keys()[2] == Place(1, 2))
