@@ -91,6 +91,7 @@ class DictProxy(NativeProxy, SyncDictProxy[K, V]):
         "__contains__", "__delitem__", "__getitem__", "__iter__", "__len__", "__setitem__",
         "clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values",
     )  # fmt: skip
+    _method_to_typeid_ = {"__iter__": "Iterator"}
     _typeid = "dict"
 
     def _shown(self) -> str:
@@ -156,7 +157,6 @@ class AcquirerProxy(BaseProxy):
     """The base of what is acquired and released; also for a program's own classes of that kind."""
 
     _exposed_: ClassVar[tuple[str, ...]] = ("acquire", "release")
-    _by_name = True
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Acquire it and tell whether, within `timeout` seconds if given."""
@@ -401,7 +401,6 @@ class NamespaceProxy(NativeProxy, shared=Namespace):
 
     _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")
     _typeid = "Namespace"
-    _by_name = True
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

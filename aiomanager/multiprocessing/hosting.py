@@ -386,7 +386,8 @@ class Hosted(SharedObject, name="hosted"):
             # Without its frames, which would keep everything in them alive.
             raise _Answered(ERROR, (error.with_traceback(None), text)) from None
         typeid = self._typeids.get(method)
-        if typeid is not None:
+        # Without that type, which is SyncManager's, the iterator of a dict travels by itself.
+        if typeid is not None and (typeid != "Iterator" or typeid in workshop._registry):  # pyright: ignore[reportPrivateUsage]
             return workshop._create(typeid, (result,), {})  # pyright: ignore[reportPrivateUsage]
         return _as_list(result)
 

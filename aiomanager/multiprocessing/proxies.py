@@ -7,9 +7,13 @@ class. What differs is behind `_callmethod`.
 # Proxy classes are made and called by functions outside of them.
 # pyright: reportPrivateUsage=false
 
+import contextlib
 import importlib
+import itertools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing import managers as _managers
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from aiomanager.errors import ObjectGone
@@ -117,8 +121,6 @@ class BaseProxy(DropInProxy):
     _shared: str = ""
     """The name of the shared type behind the proxy; "" when its object is a hosted one."""
     _authkey: bytes | None = None
-    _by_name: ClassVar[bool] = False
-    """Whether the methods written here go by `_callmethod` anyway."""
 
     def __init__(
         self,
@@ -358,6 +360,7 @@ def AutoProxy(  # noqa: N802
     return proxy
 
 
+_standard = cast("Any", _managers)
 _twins: dict[type[BaseProxy], type[BaseProxy]] = {}
 _twins_of: dict[Any, Any] = {}
 
@@ -370,26 +373,72 @@ def _is_native(face: type[BaseProxy]) -> bool:
 def _twin(face: type[BaseProxy]) -> type[BaseProxy]:
     """Return what a proxy class of our own types, or one derived from it, is for hosted objects.
 
-    There its methods go by `_callmethod`, unless the program has written its own.
+    Below the program's class stands one that calls by name, where `super()` finds it.
     """
-    if shared_type_of(face) is SharedObject:
+    native = next((kind for kind in face.__mro__ if kind in DropInChannel.faces.values()), None)
+    if native is None:
         return face
     twin = _twins.get(face)
     if twin is None:
-        members: dict[str, Any] = {
-            "__module__": face.__module__,
-            "__qualname__": face.__qualname__,
-            "_shared": "",
-        }
-        for name in () if face._by_name else face._exposed_:
-            home = next((kind for kind in face.__mro__ if name in kind.__dict__), None)
-            if home is None or home.__module__.startswith("aiomanager."):
-                members[name] = forwarding(name)
-        members.update(_shown=BaseProxy._shown, _getvalue=BaseProxy._getvalue)
-        members.update(_callmethod=BaseProxy._callmethod)
-        twin = _twins[face] = type(face.__name__, (face,), members)
+        by_name = cast("type[BaseProxy]", native)
+        bases = (by_name,) if face is native else (face, _twin(by_name))
+        members = _members_by_name(by_name) if face is native else {}
+        members.update(__module__=face.__module__, __qualname__=face.__qualname__)
+        twin = _twins[face] = type(face.__name__, bases, members)
         _twins_of[twin] = face
     return twin
+
+
+def _members_by_name(native: type[BaseProxy]) -> dict[str, Any]:
+    """Return what makes of a native proxy class one that calls by name: all of its methods.
+
+    They are those of the standard library's class of this name, where it has one, and those that
+    the class exposes; a hosted object has none of the others.
+    """
+    found: dict[str, Any] = {}
+    for kind in native.__mro__:
+        if kind not in BaseProxy.__mro__:
+            found.update(dict.fromkeys(kind.__dict__))
+    members: dict[str, Any] = {
+        name: _Hidden()
+        for name in found
+        if not name.startswith("_") and not hasattr(BaseProxy, name)
+    }
+    members.update({name: _unsupported for name in _OPERATORS if name in found})
+    if "__iter__" in found:
+        members["__iter__"] = _iterate
+    members.update({name: forwarding(name) for name in native._exposed_ if name in found})
+    for kind in reversed(getattr(_standard, native.__name__, object).__mro__):
+        if issubclass(kind, _standard.BaseProxy) and kind is not _standard.BaseProxy:
+            written = kind.__dict__.items()
+            members.update((n, m) for n, m in written if isinstance(m, FunctionType | property))
+    for name in ("_shown", "_getvalue", "_callmethod"):
+        members[name] = BaseProxy.__dict__[name]
+    return members
+
+
+class _Hidden:
+    """A method of our own types only: a hosted object has none of this name."""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, proxy: object, kind: type[Any]) -> Any:
+        raise AttributeError(f"{kind.__name__!r} object has no attribute {self._name!r}")
+
+
+_OPERATORS = ("__or__", "__ror__", "__ior__")
+
+
+def _unsupported(self: BaseProxy, other: object) -> Any:
+    return NotImplemented
+
+
+def _iterate(self: Any) -> Iterator[Any]:
+    """Iterate by index, as Python does where there is no `__iter__`."""
+    with contextlib.suppress(IndexError):
+        for index in itertools.count():
+            yield self[index]
 
 
 def _hosted_proxy(channel: DropInChannel, reference: Reference, description: str) -> Any:
