@@ -166,6 +166,8 @@ class Pool(SharedObject):
         self._program = program
         self._state = RUNNING
         self._why = ""
+        self._failed = False
+        """Whether the workers ended the pool, rather than who used it."""
         """Why the pool can do nothing any more, if it cannot."""
         self._home: Home | None = None
         self._launcher: Launcher | None = None
@@ -243,11 +245,12 @@ class Pool(SharedObject):
         self._replaced += 1
         self._start_worker()
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, failed: bool = True) -> None:
         """Give up all jobs and end all workers."""
         if self._state != ENDED:
             self._state = ENDED
             self._why = why
+            self._failed = failed
         for task in self._running.values():
             task.holder.let_go(task)
         self._running.clear()
@@ -345,7 +348,7 @@ class Pool(SharedObject):
     # Operations of clients
 
     def _check_running(self) -> None:
-        if self._why:
+        if self._failed:
             raise WorkerLost(self._why)
         if self._state != RUNNING:
             raise ValueError("Pool not running")
@@ -368,8 +371,8 @@ class Pool(SharedObject):
         with the exception, if there is one.
 
         Raises:
-            ValueError: the pool was closed, or there is no such kind.
-            WorkerLost: the pool was terminated, or its workers cannot start.
+            ValueError: the pool was closed or terminated, or there is no such kind.
+            WorkerLost: its workers cannot start.
         """
         self._check_running()
         _check_kind(kind)
@@ -406,7 +409,7 @@ class Pool(SharedObject):
     @writes
     def terminate(self) -> None:
         """End the workers at once; whoever waits for a job gets WorkerLost."""
-        self._end("the pool was terminated before the job was done")
+        self._end("the pool was terminated before the job was done", failed=False)
 
     @waits
     def join(self, timeout: float | None = None) -> Waiter[None] | None:

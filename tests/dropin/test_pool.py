@@ -38,6 +38,18 @@ def pool(started: SyncManager) -> Iterator[Any]:
 # As in the standard library
 
 
+def test_nothing_begins_once_it_was_terminated(manager: Any) -> None:
+    with manager.Pool(1) as pool:
+        assert pool.apply(tasks.square, (2,)) == 4
+    for method in ("map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered"):
+        with pytest.raises(ValueError, match="Pool not running"):
+            getattr(pool, method)(tasks.square, [(1,)])
+    for method in ("apply", "apply_async"):
+        with pytest.raises(ValueError, match="Pool not running"):
+            getattr(pool, method)(tasks.square, (1,))
+    pool.join()
+
+
 def test_methods(manager: Any, package: Any) -> None:
     squares = [n * n for n in range(10)]
     with manager.Pool(2) as pool:
