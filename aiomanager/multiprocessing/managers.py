@@ -432,12 +432,12 @@ class BaseManager:
         Raises:
             AttributeError: the manager has started none.
         """
-        process = getattr(self, "_process", None)
-        if process is None:
+        if not hasattr(self, "_process"):
             raise AttributeError(f"this {type(self).__name__} has started no server")
-        process.join(timeout)
-        if not process.is_alive():
-            del self._process
+        if self._process is not None:
+            self._process.join(timeout)
+            if not self._process.is_alive():
+                self._process = None
 
     def _number_of_objects(self) -> int:
         """Return the number of shared objects."""

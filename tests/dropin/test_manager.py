@@ -171,6 +171,7 @@ def test_join(new: Any) -> None:
     assert manager.dict(a=1)["a"] == 1
     manager.shutdown()
     assert manager.join() is None
+    assert manager.join() is None
 
 
 def test_beyond_loopback_needs_a_key() -> None:
