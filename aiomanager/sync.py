@@ -181,11 +181,15 @@ class Manager(SyncFactories):
         channel.open()
         self._channel = channel
         self._root = ManagerProxy(channel, Reference(channel.book, MANAGER, channel.book.epoch))
-        self.named = Named(self)
         remember_channel(channel)
 
     def __repr__(self) -> str:
         return f"<aiomanager.sync.Manager {self._channel.describe()}>"
+
+    @property
+    def named(self) -> Named:
+        """The factories of named objects, which are found or made."""
+        return Named(self)  # made each time: the manager would be in a cycle, and its server stay
 
     @property
     def url(self) -> str:

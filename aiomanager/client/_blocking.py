@@ -11,9 +11,10 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakSet
 
 from aiomanager.client._channel import (
@@ -63,7 +64,8 @@ class _Connection:
     """One session and the socket that carries it; used by one thread at a time."""
 
     def __init__(self, channel: "BlockingChannel") -> None:
-        self._channel = channel
+        # Weak: the channel has the connection, and is gone at once when nobody else has it.
+        self._channel = cast("BlockingChannel", weakref.proxy(channel))
         self._socket: socket.socket | None = None
         self._wait: Wait = leave_it
         self._dirty = CLEAN
@@ -467,7 +469,8 @@ class _Connection:
             self._say_bye(0.0)
         self.lost = ConnectionLost("the thread of this session has ended")
         self._drop()
-        self._channel.session_lost(self)
+        with suppress(ReferenceError):  # the channel may be gone
+            self._channel.session_lost(self)
         return False
 
     def abandon(self) -> None:

@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar, cast
@@ -409,12 +410,14 @@ class ChannelBase(Forkable, Channel):
         self.endpoint = endpoint
         self.book = _book_of(endpoint.address)
         self.types: dict[str, type[SharedObject]] = {kind.type_name: kind for kind in TYPES}
+        # Weak: a channel that nobody has any more is gone at once, and its server with it.
+        here = cast("ChannelBase", weakref.proxy(self))
         values = ValueCodec(
             allow_pickle=endpoint.allow_pickle,
-            refer=self._refer,
-            resolve=self._resolve,
+            refer=lambda value: here._refer(value),
+            resolve=lambda object_id, type_name: here._resolve(object_id, type_name),
             dumps=self.dumps,
-            gather=self._gather,
+            gather=lambda pickle: here._gather(pickle),
         )
 
         def decode(packed: Any) -> Any:
@@ -427,12 +430,15 @@ class ChannelBase(Forkable, Channel):
             # whether or not the value can be opened here.
             _, ids = cast("tuple[bytes, list[int]]", packed)
             around = _here.book, _here.counted
-            _here.book = self.book
-            _here.counted = {object_id: self.counted(object_id) for object_id in ids}
+            _here.book = here.book
+            _here.counted = {object_id: here.counted(object_id) for object_id in ids}
             try:
                 return values.decode(cast("list[Any]", packed))
             finally:
                 _here.book, _here.counted = around
+
+        def encode_object(value: object) -> int:
+            return here._encode_object(value)
 
         keys = KeyCodec(values, pickled_keys=self.pickled_keys)
         self.decode_key = keys.decode
@@ -445,7 +451,7 @@ class ChannelBase(Forkable, Channel):
                 keys.decode,
                 decode,
                 _no_path,
-                encode_object=self._encode_object,
+                encode_object=encode_object,
             )
         )
         self._plan_of = self._plans.made_already.get
@@ -566,7 +572,9 @@ class ChannelBase(Forkable, Channel):
     def other_face(self, proxy: Proxy, face: type[Proxy]) -> Proxy:
         """Return a proxy of the other kind for the same object."""
         reference = proxy._reference  # pyright: ignore[reportPrivateUsage]
-        return face(self.ways.channel_for(self.endpoint, face), reference)
+        channel = self.ways.channel_for(self.endpoint, face)
+        channel.server = channel.server or self.server
+        return face(channel, reference)
 
     def describe(self) -> str:
         """Return the server's URL."""

@@ -46,6 +46,7 @@ class LateChannel(ChannelBase):
     def _real(self) -> "AsyncChannel":
         channel = async_channel(self.endpoint)
         channel.types.update(self.types)
+        channel.server = channel.server or self.server
         return cast("AsyncChannel", channel)
 
     async def call(

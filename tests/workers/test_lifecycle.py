@@ -1,5 +1,6 @@
 """A private server lives exactly as long as it should, wherever its manager was started."""
 
+import asyncio
 import gc
 import multiprocessing
 import os
@@ -147,16 +148,66 @@ def pid_of(manager: Any) -> int:
     return int((manager._process if hasattr(manager, "_process") else manager._server).pid)
 
 
-def test_a_proxy_keeps_the_server() -> None:
-    manager: Any = aiomanager.sync.Manager()
-    pid = manager._server.pid
-    d = manager.dict(n=1)
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    """No cyclic garbage collection: what nobody has any more is gone at once or never."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+BOTH = pytest.mark.parametrize(
+    "start", [aiomanager.sync.Manager, aiomanager.multiprocessing.Manager]
+)
+
+
+@BOTH
+def test_a_proxy_keeps_the_server(start: Any, no_gc: None) -> None:
+    manager: Any = start()
+    pid = pid_of(manager)
+    d = manager.dict(n=1, row=[1])
+    d.live()["row"].append(2)
+    items = manager.list([d])
+    assert manager.Pool(1).apply(abs, (-1,)) == 1
+    del manager, d
+    assert items[0].increment("n") == 2
+    assert alive(pid)
+    del items
+    until(lambda: not alive(pid), "nobody can reach the server, and it is still there")
+
+
+@BOTH
+def test_an_async_face_keeps_the_server(start: Any, no_gc: None) -> None:
+    manager: Any = start()
+    pid = pid_of(manager)
+    d = manager.dict(n=1).aio
     del manager
-    assert d.increment("n") == 2
+    assert asyncio.run(use(d)) == 2
     assert alive(pid)
     del d
-    gc.collect()
+    gc.collect()  # what is left of a closed loop may be in cycles
     until(lambda: not alive(pid), "nobody can reach the server, and it is still there")
+
+
+async def use(d: Any) -> int:
+    number = await d.increment("n")
+    return int(number)
+
+
+@BOTH
+def test_managers_that_functions_leave_behind(start: Any, no_gc: None) -> None:
+    def used() -> int:
+        manager = start()
+        d = manager.dict(a=1)
+        with manager.Lock(), pytest.raises(KeyError):
+            d["b"]
+        d.update(c=[2])
+        assert d["c"] == [2]
+        return pid_of(manager)
+
+    pids = [used() for _ in range(3)]
+    until(lambda: not any(map(alive, pids)), "nobody can reach the servers, and some are there")
 
 
 @pytest.mark.parametrize("joined", [False, True])
