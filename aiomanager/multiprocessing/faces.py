@@ -289,7 +289,8 @@ class BarrierProxy(NativeProxy, SyncBarrierProxy):
 
     def _shown(self) -> str:
         number = self._reference.object_id
-        return f"<threading.Barrier at {number:#x}: waiters={self.n_waiting}/{self.parties}>"
+        state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
+        return f"<threading.Barrier at {number:#x}: {state}>"
 
 
 # The standard library has one class for all of them; programs see its name.

@@ -5,6 +5,7 @@ import os
 import queue
 import shutil
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -100,6 +101,13 @@ dispatch = _standard.dispatch
 public_methods = _standard.public_methods
 
 
+def RebuildProxy(  # noqa: N802
+    func: Callable[..., P], token: Token, serializer: str, kwds: dict[str, Any]
+) -> P:
+    """Make a proxy of the object that a token names, as a pickle of one says."""
+    return func(token, serializer, **kwds)
+
+
 class State:
     """What a manager is in: its value is one of the three."""
 
@@ -117,7 +125,10 @@ def __getattr__(name: str) -> Any:
         from aiomanager.multiprocessing.server import Server
 
         return Server
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(_managers, name)  # what it imports, say
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
 
 
 class BaseManager:
@@ -320,7 +331,7 @@ class BaseManager:
             f"{where.url} is reachable from other machines and the connection is not encrypted: "
             "whoever reads it reads the values, and the authkey alone keeps others out",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_frames_of_ours(),
         )
         return True
 
@@ -495,6 +506,15 @@ class BaseManager:
             setattr(cls, typeid, make)
 
 
+def _frames_of_ours() -> int:
+    """Return the stack level of whoever called this package, for who calls this to warn there."""
+    level = 1
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("aiomanager."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def _workshop_of(channel: DropInChannel) -> Any:
     return sync_face(Workshop)(channel, Reference(channel.book, WORKSHOP, channel.book.epoch))
 
@@ -633,6 +653,7 @@ _built_in: tuple[tuple[str, Any, Any], ...] = (
     ("BoundedSemaphore", threading.BoundedSemaphore, AcquirerProxy),
     ("Condition", threading.Condition, ConditionProxy),
     ("Barrier", threading.Barrier, BarrierProxy),
+    ("Pool", _standard.pool.Pool, PoolProxy),
     ("list", list, ListProxy),
     ("dict", dict, DictProxy),
     ("set", set, SetProxy),

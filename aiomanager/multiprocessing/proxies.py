@@ -116,6 +116,7 @@ class BaseProxy(DropInProxy):
     _method_to_typeid_: ClassVar[Mapping[str, str]] = {}
     """The typeid of what these methods return a proxy of."""
     _typeid: str = ""
+    _serializer: str = "pickle"
     _manager: Any = None
     _isauto: bool = False
     _shared: str = ""

@@ -11,7 +11,9 @@ MAX_UNIX_PATH: Final = 107
 _SCHEMES: Final = ("unix", "tcp", "tls")
 _FORMS: Final = "unix:///path, tcp://host:port or tls://host:port"
 _NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
-_PLAIN_IN_PATH: Final = "/-._~!$&'()*+,;=:@"
+_PLAIN_IN_PATH: Final = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~!$&'()*+,;=:@"
+)
 
 
 class Address(NamedTuple):
@@ -26,12 +28,7 @@ class Address(NamedTuple):
     def url(self) -> str:
         """The address as a URL, which `parse_address` reads back as this same address."""
         if self.scheme == "unix":
-            path = self.path
-            if not (path.isascii() and path.replace("/", "").isalnum()):
-                from urllib.parse import quote
-
-                path = quote(path, safe=_PLAIN_IN_PATH, errors="surrogateescape")
-            return f"unix://{path}"
+            return f"unix://{_quoted(self.path)}"
         host = self.host
         if ":" in host:
             host = f"[{host.replace('%', '%25')}]"
@@ -93,6 +90,14 @@ def is_loopback(address: Address) -> bool:
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped  # is_loopback looks through it since Python 3.13 only
     return ip.is_loopback
+
+
+def _quoted(path: str) -> str:
+    """Return a path as it stands in a URL, without an import: none works at the program's end."""
+    if path.isascii() and path.replace("/", "").isalnum():
+        return path
+    raw = path.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if byte in _PLAIN_IN_PATH else f"%{byte:02X}" for byte in raw)
 
 
 def _shown(value: str) -> str:

@@ -46,6 +46,25 @@ def test_names(name: str) -> None:
         assert getattr(ours, name) is getattr(multiprocessing, name)
 
 
+def test_names_of_managers() -> None:
+    standard, module = multiprocessing.managers, aiomanager.multiprocessing.managers
+    assert [name for name in dir(standard) if not hasattr(module, name)] == []
+    assert not hasattr(module, "no_such_name")
+    assert set(module.SyncManager._registry) >= set(standard.SyncManager._registry)  # type: ignore[attr-defined]
+
+
+def test_what_programs_take_from_a_proxy(ours: Any) -> None:
+    """`_serializer`, `_token` and `RebuildProxy`, as those do that send proxies their own way."""
+    module = aiomanager.multiprocessing.managers
+    d = ours.dict(a=1)
+    state = {"exposed": d._exposed_, "authkey": None}
+    again = module.RebuildProxy(module.DictProxy, d._token, d._serializer, state)
+    assert type(again) is type(d)
+    assert again["a"] == 1
+    pool = ours._create("Pool", 1)
+    assert pool[0].typeid == "Pool"
+
+
 @pytest.mark.parametrize("name", SUBMODULES)
 def test_submodules(name: str) -> None:
     standard = importlib.import_module(f"multiprocessing.{name}")

@@ -26,6 +26,7 @@ if __name__ == "__main__":
         print(log)
         print(barrier.parties, barrier.n_waiting, barrier.broken)
         barrier.abort()
+        print(str(barrier)[-9:])
         try:
             barrier.wait()
         except Exception as error:
