@@ -20,4 +20,6 @@ def parsed(address: Any) -> Address:
 
 def shown(address: Address) -> Any:
     """Return an address as the standard library writes it."""
+    if address.path.startswith("\0"):
+        return os.fsencode(address.path)  # as the system says an abstract name
     return address.path if address.scheme == "unix" else (address.host, address.port)

@@ -112,7 +112,7 @@ class Server:
         self.serializer = serializer
         self._directory = private_directory() if address is None else None
         where = parsed(f"{self._directory}/s" if address is None else address)
-        if where.scheme == "unix" and not Path(where.path).parent.is_dir():
+        if where.path.startswith("/") and not Path(where.path).parent.is_dir():
             raise FileNotFoundError(
                 f"cannot listen on {where.path}: there is no directory {Path(where.path).parent}"
             )

@@ -17,7 +17,10 @@ _PLAIN_IN_PATH: Final = frozenset(
 
 
 class Address(NamedTuple):
-    """One address: a `path` for the scheme "unix", `host` and `port` for "tcp" and "tls"."""
+    """One address: a `path` for the scheme "unix", `host` and `port` for "tcp" and "tls".
+
+    A path that begins with a NUL is an abstract name, which is no file: unix://%00name.
+    """
 
     scheme: str
     path: str = ""
@@ -110,19 +113,16 @@ def _shown(value: str) -> str:
 
 
 def _unix(path: str) -> Address:
-    if path.startswith("\0"):
-        raise ValueError(
-            "abstract unix sockets are refused, as any user of the machine can connect to them: "
-            "use a path in a directory of your own"
-        )
-    if "\0" in path:
+    # An abstract name has no file, whose mode keeps other users out: the handshake does it.
+    abstract = path.startswith("\0")
+    if "\0" in path[abstract:] or path == "\0":
         raise ValueError(f"the unix socket's path {_shown(path)} holds a NUL")
-    if not path.startswith("/"):
+    if not path.startswith("/") and not abstract:
         raise ValueError(
             f"the unix socket's path {_shown(path)} is relative, and other processes may run in "
             "other directories: write it from the root (unix:///run/app.sock)"
         )
-    if path.endswith("/"):
+    if path.endswith("/") and not abstract:
         raise ValueError(f"the unix socket's path {_shown(path)} names a directory: add a name")
     try:
         raw = path.encode("utf-8", "surrogateescape")
@@ -138,7 +138,7 @@ def _unix(path: str) -> Address:
 
 
 def _parse_unix_url(path: str) -> Address:
-    if not path.startswith("/"):
+    if not path.startswith(("/", "%00")):
         raise ValueError(
             "a unix URL has three slashes, as its path begins at the root: unix:///run/app.sock"
         )

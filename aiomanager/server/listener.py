@@ -306,6 +306,8 @@ class _Connection(asyncio.Protocol):
 
 def _listen_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
     """Listen on a socket that only this user can use; return it and what removes its file."""
+    if name.startswith("\0"):  # no file, and nobody's: the handshake refuses other users
+        return _listen_abstract(name), lambda: None
     path = Path(name)
     path.parent.mkdir(mode=0o700, exist_ok=True)  # one level: a mistyped path makes no trees
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -331,6 +333,17 @@ def _listen_unix(name: str) -> tuple[socket.socket, Callable[[], None]]:
                 path.unlink()
 
     return sock, remove
+
+
+def _listen_abstract(name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(os.fsencode(name))
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _remove_stale(path: Path) -> None:

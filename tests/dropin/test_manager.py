@@ -1,5 +1,6 @@
 """A manager's states, its address and its key are those of the standard library's."""
 
+import asyncio
 import multiprocessing
 import os
 import pickle
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 import aiomanager.multiprocessing
+import aiomanager.sync
 from aiomanager.multiprocessing.managers import SyncManager
 
 
@@ -75,11 +78,12 @@ def test_initializer(new: Any) -> None:
         new().start(1)
 
 
-@pytest.mark.parametrize("kind", ["path", "relative path", "tcp"])
+@pytest.mark.parametrize("kind", ["path", "relative path", "tcp", "abstract"])
 def test_addresses(kind: str, new: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     address: Any = {
         "path": str(tmp_path / "socket"), "relative path": "socket", "tcp": ("127.0.0.1", 0),
+        "abstract": f"\0{tmp_path}",
     }[kind]  # fmt: skip
     manager = new(address, b"key")
     assert manager.address == address
@@ -87,6 +91,8 @@ def test_addresses(kind: str, new: Any, tmp_path: Path, monkeypatch: pytest.Monk
         if kind == "tcp":
             assert manager.address[0] == "127.0.0.1"
             assert manager.address[1] > 0
+        elif kind == "abstract":
+            assert manager.address == address.encode()
         else:
             assert (tmp_path / manager.address).is_socket()
         other = new(manager.address, authkey=b"key")
@@ -99,6 +105,31 @@ def test_addresses(kind: str, new: Any, tmp_path: Path, monkeypatch: pytest.Monk
     gone = new(manager.address, authkey=b"key")
     with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
         gone.connect()
+
+
+async def use(url: str) -> Any:
+    async with aiomanager.connect(url) as manager:
+        d = await manager.named.dict("d")
+        return await d.increment("n")
+
+
+def test_an_abstract_address_from_all_sides(tmp_path: Path) -> None:
+    address = f"\0{tmp_path}"
+    with SyncManager(address) as manager:
+        d = manager.dict(n=0)
+        assert pickle.loads(pickle.dumps(d))["n"] == 0
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(dict, (d,)) == {"n": 0}
+        url = f"unix://%00{tmp_path}"
+        assert asyncio.run(use(url)) == 1
+        assert trio.run(use, url) == 2
+        with aiomanager.sync.connect(manager.address) as other:
+            assert other.url == url
+            assert other.named.dict("d")["n"] == 2
+        with pytest.raises(OSError, match="in use"):
+            SyncManager(address).start()
+    with SyncManager(address):
+        pass
 
 
 def test_rapid_restart(new: Any) -> None:
