@@ -6,6 +6,7 @@ When a process ends in good order so do its sessions, and what it acquired stays
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
 from typing import Any, ClassVar, Final, cast
@@ -52,6 +53,7 @@ class DropInChannel(BlockingChannel):
 
     proxies_are = DropInProxy
     pickled_keys = True
+    serializer = "pickle"
     dumps = staticmethod(_dumps)
     faces: ClassVar[dict[type[SharedObject], type[Proxy]]] = {}
     """The drop-in's proxy class of each shared type."""
@@ -88,6 +90,10 @@ class DropInChannel(BlockingChannel):
     def packed(self, value: Any) -> Any:
         """Return a value as it travels."""
         return self.encode_value(value)
+
+    def narrowed(self, value: Any) -> Any:
+        """Return what the serializer makes of a result; raise what it raises."""
+        return value
 
     # Proxies inside values and in pickles
 
@@ -126,7 +132,9 @@ class DropInChannel(BlockingChannel):
 
 
 class NarrowChannel(DropInChannel):
-    """The way to a server for a serializer that knows few types: arguments become what it knows."""
+    """The way to a server for a serializer that knows few types, which all that passes becomes."""
+
+    serializer = "xmlrpclib"
 
     def __init__(self, endpoint: Endpoint, narrow: Callable[[Any], Any]) -> None:
         super().__init__(endpoint)
@@ -141,7 +149,19 @@ class NarrowChannel(DropInChannel):
 
     def call(self, proxy: Proxy, operation: Any, arguments: tuple[Any, ...], owner: int = 0) -> Any:
         """Carry out one operation; see the operation's own docstring."""
-        return super().call(proxy, operation, tuple(map(self._narrow, arguments)), owner)
+        shared = shared_type_of(type(proxy))
+        if shared is SharedManager:  # what the program does not see
+            return super().call(proxy, operation, arguments, owner)
+        result = super().call(proxy, operation, tuple(map(self._narrow, arguments)), owner)
+        if isinstance(proxy, DropInProxy) and shared.operations.get(operation.name) is operation:
+            # What somebody without a serializer has put there is better wide than lost.
+            with suppress(Exception):
+                return self._narrow(result)
+        return result
+
+    def narrowed(self, value: Any) -> Any:
+        """Return what the serializer makes of a result; raise what it raises."""
+        return self._narrow(value)
 
 
 _channels: WeakSet[DropInChannel] = WeakSet()

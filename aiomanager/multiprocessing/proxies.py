@@ -116,7 +116,6 @@ class BaseProxy(DropInProxy):
     _method_to_typeid_: ClassVar[Mapping[str, str]] = {}
     """The typeid of what these methods return a proxy of."""
     _typeid: str = ""
-    _serializer: str = "pickle"
     _manager: Any = None
     _isauto: bool = False
     _shared: str = ""
@@ -151,6 +150,10 @@ class BaseProxy(DropInProxy):
     def _token(self) -> Token:
         channel = cast("DropInChannel", self._channel)
         return Token.of(channel, self._reference, self._typeid, self._shared)
+
+    @property
+    def _serializer(self) -> str:
+        return cast("DropInChannel", self._channel).serializer
 
     @property
     def _id(self) -> str:
@@ -239,7 +242,12 @@ def taken(channel: DropInChannel, answer: Any, manager: Any) -> Any:
     """
     kind, value = answer[:2]
     if kind == RETURN:
-        return value
+        try:
+            return channel.narrowed(value)
+        except Exception as why:
+            raise RemoteError(
+                f"Unserializable message: {value!r}\n{type(why).__name__}: {why}\n"
+            ) from None
     if kind == ERROR:
         error, text = value
         error.__cause__ = RemoteTraceback(text)

@@ -11,7 +11,7 @@ def _narrow(value: Any) -> Any:
     from xmlrpc.client import dumps, loads
 
     text = dumps((value,), methodresponse=True, allow_none=True)
-    ((result,), _) = loads(text, use_builtin_types=True)
+    ((result,), _) = loads(text)
     return result
 
 
@@ -19,4 +19,4 @@ SERIALIZERS: Final[dict[str, Callable[[Any], Any] | None]] = {
     "pickle": None,
     "xmlrpclib": _narrow,
 }
-"""How each makes an argument narrower, if it does."""
+"""How each makes an argument or a result narrower, if it does."""

@@ -83,7 +83,7 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_programs() -> None:
-    assert len(SINGLE) >= 41
+    assert len(SINGLE) >= 42
     assert {path.parent.name for path in PROGRAMS.glob("*/*.py")} == set(SERVERS)
 
 
