@@ -8,6 +8,7 @@ that it loses nothing and the next call gets its own answer.
 
 import atexit
 import os
+import signal
 import socket
 import threading
 import time
@@ -510,8 +511,6 @@ def _is_foreign(error: Exception) -> bool:
     """
     if not error.args:
         return True  # a socket's own says what happened
-    import signal
-
     handlers: list[Any] = [signal.getsignal(number) for number in signal.valid_signals()]
     codes = {
         getattr(part, "__code__", None)

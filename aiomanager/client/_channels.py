@@ -43,8 +43,11 @@ class LateChannel(ChannelBase):
 
     proxies_are = AsyncProxy
 
+    _latest: ChannelBase | None = None
+    """The channel that it stood for last: the owner that this one has named is to call there."""
+
     def _real(self) -> "AsyncChannel":
-        channel = async_channel(self.endpoint)
+        channel = self._latest = async_channel(self.endpoint)
         channel.types.update(self.types)
         channel.server = channel.server or self.server
         return cast("AsyncChannel", channel)
@@ -71,7 +74,8 @@ class LateChannel(ChannelBase):
         return 0 if running_loop() is None else self._real().owner()
 
     def after_fork(self) -> None:
-        """Nothing was inherited."""
+        """Stand for a channel of the child's own."""
+        self._latest = None
 
 
 def new_async_channel(endpoint: Endpoint) -> "AsyncChannel":

@@ -210,7 +210,7 @@ class BaseProxy(DropInProxy):
             answer = channel.call(self, Hosted.call, given, channel.owner())
         except ObjectGone as error:
             raise RemoteError(f"{error}\n") from None
-        if answer[0] == RETURN:
+        if answer[0] == RETURN and channel.serializer == "pickle":
             return answer[1]  # as `taken`, without a call in which a signal handler could raise
         return taken(channel, answer, self._manager)
 

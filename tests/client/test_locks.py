@@ -408,3 +408,24 @@ async def test_a_task_that_lives_has_its_locks_until_it_releases_them(
         await until(other.locked, False)
     assert await lock.locked()
     await lock.release()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_first_owner_of_a_proxy_that_came_where_no_loop_ran(backend: str) -> None:
+    """Who calls is asked for before the channel of the loop is there."""
+
+    async def main(lock: Any) -> None:
+        assert await lock.acquire()
+        assert await lock.locked()
+        await lock.release()
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(work, lock)
+
+    async def work(lock: Any) -> None:
+        async with lock:
+            await lock.locked()
+
+    with aiomanager.sync.Manager() as manager:
+        for _ in range(2):  # on a loop of its own each
+            anyio.run(main, manager.Lock().aio, backend=backend)

@@ -17,6 +17,7 @@ class Channel:
     """A channel whose calls answer with a list of what was asked for."""
 
     epoch = 0
+    forks = 0
 
     def __init__(self, answer: Any = None) -> None:
         self.answer = answer
