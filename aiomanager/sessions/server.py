@@ -586,11 +586,20 @@ class ServerSession(Holder):
 
     def _confirm(self, ack: int) -> None:
         """Take a message as the KEEP of what was granted before, in answers that it confirms."""
-        if self._implicit:
-            for call_id, call in list(self._calls.items()):
-                if 0 < call.answer <= ack:
-                    del self._calls[call_id]
-                    call.waiter.keep()
+        if not self._implicit:
+            return
+        calls = self._calls
+        if len(calls) == 1:  # as a rule: the item of the call before
+            call_id, call = calls.popitem()
+            if 0 < call.answer <= ack:
+                call.waiter.keep()
+            else:
+                calls[call_id] = call
+            return
+        for call_id, call in list(calls.items()):
+            if 0 < call.answer <= ack:
+                del calls[call_id]
+                call.waiter.keep()
 
     def _call_many(self, items: Any) -> None:
         if type(items) is not list or len(cast("list[Any]", items)) > BATCH:
