@@ -40,6 +40,8 @@ def waiting_for(sock: socket.socket, used: Sized) -> Wait:
     """
     if not hasattr(select, "poll"):
         return leave_it  # eventlet takes it away, and lets its other threads run in recv()
+    if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) == 1:
+        return leave_it  # it would hold up the server, which has the same core
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     look, let_others, clock = poll.poll, os.sched_yield, time.monotonic

@@ -51,6 +51,7 @@ class Machine:
                 return self._poll.poll(*timeout)
 
         real = select.poll
+        monkeypatch.setattr(_waiting.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
         monkeypatch.setattr(_waiting.select, "poll", Poll)
         monkeypatch.setattr(_waiting.os, "sched_yield", self._let_others)
         monkeypatch.setattr(_waiting.time, "monotonic", lambda: self.now)
@@ -70,6 +71,13 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
+
+
+def test_who_has_the_servers_only_core_leaves_it_to_the_server(
+    machine: Machine, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_waiting.os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert waiting_for(pair[0], [1]) is leave_it
 
 
 def test_what_is_there_is_not_waited_for(machine: Machine, pair: Pair) -> None:
