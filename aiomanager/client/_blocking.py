@@ -579,6 +579,8 @@ class BlockingChannel(ChannelBase):
     """The way from blocking proxies to a server, from any number of threads."""
 
     proxies_are = SyncProxy
+    dies: bool = False
+    """Whether the process is ending badly, so that nothing it acquired is for others to release."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
@@ -738,7 +740,10 @@ class BlockingChannel(ChannelBase):
         self._slot = _Slot()
 
     def leave(self) -> None:
-        """End this process's sessions in good order, as it ends."""
+        """End this process's sessions in good order, as it ends; without a word if it dies."""
+        if self.dies:
+            self.abandon()
+            return
         for_good = not self.book.lends
         for connection in list(self._all):
             if not connection.busy:  # a daemon thread is in a call

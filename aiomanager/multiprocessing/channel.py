@@ -5,10 +5,14 @@ When a process ends in good order so do its sessions, and what it acquired stays
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
+from types import FrameType
 from typing import Any, ClassVar, Final, cast
 from weakref import WeakSet
 
@@ -166,6 +170,7 @@ class NarrowChannel(DropInChannel):
 
 _channels: WeakSet[DropInChannel] = WeakSet()
 _process = 0
+_BOOTSTRAP: Final = BaseProcess._bootstrap.__code__  # type: ignore[attr-defined]  # pyright: ignore
 
 
 def _leave_at_exit(channel: DropInChannel) -> None:
@@ -176,15 +181,37 @@ def _leave_at_exit(channel: DropInChannel) -> None:
         # Processes of multiprocessing end by os._exit, and run these only. Last of all, since
         # others may still need the server.
         Finalize(None, _leave, exitpriority=-100)
+        if sys.version_info >= (3, 13) and parent_process() is not None:
+            threading._register_atexit(_look_how_it_ends)  # type: ignore[attr-defined]  # pyright: ignore
 
 
 def _leave() -> None:
-    # Who ends by an exception, such as the sys.exit(1) of a handler of SIGTERM, has died, and what
-    # it acquired is freed. It stays for others to release only when the end is a good one.
-    error = sys.exc_info()[1] or getattr(sys, "last_value", None)
-    died = error is not None and (not isinstance(error, SystemExit) or error.code)
+    dies = _is_bad(sys.exc_info()[1]) or _is_bad(getattr(sys, "last_value", None))
     for channel in list(_channels):
-        channel.abandon() if died else channel.leave()
+        channel.dies = channel.dies or dies
+        channel.leave()
+
+
+def _is_bad(error: BaseException | None) -> bool:
+    """Tell whether who ends by this exception has died: what it acquired is freed.
+
+    So has who says sys.exit(1) in a handler of SIGTERM, say. What was acquired stays for others to
+    release only when the end is a good one.
+    """
+    return error is not None and (not isinstance(error, SystemExit) or bool(error.code))
+
+
+def _look_how_it_ends() -> None:
+    """Look at the code with which this child of multiprocessing ends.
+
+    From Python 3.13 on, what is called at its end does not see the exception any more.
+    """
+    frame: FrameType | None = sys._getframe()  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code is not _BOOTSTRAP:
+        frame = frame.f_back
+    if frame is not None and frame.f_locals.get("exitcode", 0) != 0:
+        for channel in list(_channels):
+            channel.dies = True
 
 
 def channel_to(
