@@ -182,7 +182,8 @@ def _leave_at_exit(channel: DropInChannel) -> None:
         # others may still need the server.
         Finalize(None, _leave, exitpriority=-100)
         if sys.version_info >= (3, 13) and parent_process() is not None:
-            threading._register_atexit(_look_how_it_ends)  # type: ignore[attr-defined]  # pyright: ignore
+            with suppress(RuntimeError):  # it is ending already
+                threading._register_atexit(_look_how_it_ends)  # type: ignore[attr-defined]  # pyright: ignore
 
 
 def _leave() -> None:
