@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 from aiomanager.client._async import CLOSE_SECONDS, CONNECT_SECONDS, Answer, AsyncChannel, Carrier
-from aiomanager.client._asyncio import close_descriptor
+from aiomanager.client._asyncio import close_descriptor, when_done
 from aiomanager.client._channel import (
     READ,
     Endpoint,
@@ -172,19 +172,14 @@ class AnyioChannel(AsyncChannel):
     def _at_the_end_of(self, task: Any, function: Callable[[], None]) -> None:
         trio = trio_here()
         if trio is None:
-
-            def ended(_task: Any) -> None:
-                function()
-
-            task.add_done_callback(ended)
-            return
-        if task.coro.cr_frame is None:
+            when_done(task, function)
+        elif task.coro.cr_frame is None:
             function()
-            return
-        if self._ends is None:
-            self._ends = _Ends()
-            trio.add_instrument(self._ends)
-        self._ends.functions[task] = function
+        else:
+            if self._ends is None:
+                self._ends = _Ends()
+                trio.add_instrument(self._ends)
+            self._ends.functions[task] = function
 
     # Calls
 

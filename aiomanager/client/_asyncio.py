@@ -21,7 +21,7 @@ from aiomanager.protocol.address import Address
 from aiomanager.protocol.handshake import ClientHandshake, Resume
 from aiomanager.sessions.client import ClientSession
 
-__all__ = ("AsyncioChannel", "close_descriptor")
+__all__ = ("AsyncioChannel", "close_descriptor", "when_done")
 
 _inherited: list[Any] = []
 """What a forked child must neither use nor finalize: it belongs to a loop of its parent."""
@@ -111,10 +111,7 @@ class AsyncioChannel(AsyncChannel):
             return None  # a coroutine that is made before its loop runs
 
     def _at_the_end_of(self, task: "asyncio.Task[Any]", function: Callable[[], None]) -> None:
-        def ended(_task: "asyncio.Task[Any]") -> None:
-            function()
-
-        task.add_done_callback(ended)
+        when_done(task, function)
 
     # Calls
 
@@ -300,6 +297,15 @@ async def _at_the_end(channel: AsyncioChannel) -> AsyncGenerator[None, None]:
     finally:
         if not channel.closed:
             await channel._leave()  # pyright: ignore[reportPrivateUsage]
+
+
+def when_done(task: "asyncio.Task[Any]", function: Callable[[], None]) -> None:
+    """Have a function called when a task ends; soon, if it has."""
+
+    def done(_task: "asyncio.Task[Any]") -> None:
+        function()
+
+    task.add_done_callback(done)
 
 
 def close_descriptor(descriptor: int) -> None:

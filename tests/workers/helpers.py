@@ -56,8 +56,13 @@ def script(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def output_of(code: str, *arguments: str) -> str:
     """Run a script to its end and return what it printed."""
+    return output_of_python("-c", code, *arguments)
+
+
+def output_of_python(*arguments: str) -> str:
+    """Run Python with these arguments to its end and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         env=environment(),

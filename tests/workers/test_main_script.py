@@ -1,12 +1,10 @@
 """Classes of the main script, which has another name in children of spawn and forkserver."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .helpers import METHODS, SECONDS, environment
+from .helpers import METHODS, output_of_python
 
 SCRIPT = """
 import enum, subprocess, sys
@@ -65,13 +63,4 @@ False True True
 def test_keys_and_values_of_the_main_scripts_classes(method: str, tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text(SCRIPT, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(path), method],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=2 * SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == OUTPUT
+    assert output_of_python(str(path), method) == OUTPUT
